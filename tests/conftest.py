@@ -1,0 +1,28 @@
+"""The suite runs with every shape and type annotation of dslearn enforced, on two threads, from one seed."""
+
+from __future__ import annotations
+
+import random
+import sys
+
+from jaxtyping import install_import_hook
+
+if "dslearn" in sys.modules:
+    raise RuntimeError(
+        "dslearn was imported before its annotations could be enforced: look for an early import"
+    )
+install_import_hook("dslearn", "beartype.beartype")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """A test draws the same numbers alone as in the whole suite."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - third-party code under test still reads the global state
+    torch.manual_seed(0)
