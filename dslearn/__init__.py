@@ -1,7 +1,7 @@
 """Learn how DeepSeek-style systems work by building them, with every number measured in front of you.
 
 The library stands in rooms, each a package of its own. ``dslearn.attention`` needs nothing but torch, numpy,
-einops, jaxtyping and safetensors; ``dslearn.training``, ``dslearn.plots`` and others ask for an extra by name.
+einops, jaxtyping and safetensors; ``dslearn.training``, ``dslearn.plots`` and others ask for an extra.
 A room is imported at its first use, so ``import dslearn`` costs nothing.
 """
 
@@ -14,8 +14,6 @@ __version__ = "0.1.0"
 
 _ROOMS = ("data", "attention", "models", "training", "plots", "course")
 
-__all__ = ["__version__", *_ROOMS]
-
 
 def __getattr__(name: str) -> ModuleType:
     if name in _ROOMS:
@@ -24,4 +22,4 @@ def __getattr__(name: str) -> ModuleType:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted(["__version__", *_ROOMS])

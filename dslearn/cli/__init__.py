@@ -1,0 +1,63 @@
+"""The command ``dslearn``: open the course, look at the machine, train the models that the chapters use."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from dslearn import __version__
+
+
+class CommandError(Exception):
+    """What the user is told instead of a traceback: what was asked, what stands in the way, what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; ``arguments`` are the process's own by default."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (CommandError, ImportError) as error:
+        print(f"dslearn: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dslearn", description="Learn how DeepSeek-style systems work by building them."
+    )
+    parser.add_argument("--version", action="version", version=f"dslearn {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    lab = commands.add_parser("lab", help="open the course in JupyterLab, on this machine only")
+    lab.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
+    lab.add_argument("--port", type=_port, default=8888, metavar="N", help="default: %(default)s")
+    lab.set_defaults(run=_lab)
+
+    doctor = commands.add_parser("doctor", help="look at this machine and say what is missing")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65_535:
+        raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
+# Each command is imported when it runs: `dslearn --help` answers at once.
+
+
+def _lab(options: argparse.Namespace) -> int:
+    from dslearn.cli.lab import open_lab
+
+    return open_lab(port=options.port, browser=not options.no_browser)
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from dslearn.cli.doctor import report
+
+    return report()
