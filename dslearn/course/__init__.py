@@ -1,0 +1,22 @@
+"""What turns the library into a course: predictions, the ledger of claims, readiness, offline chapters."""
+
+from __future__ import annotations
+
+from dslearn.course.claims import VERDICTS, Measurement, Prediction, Statement, claim, predict, statements
+from dslearn.course.ledger import Ledger, LedgerError, project_root
+from dslearn.course.verdicts import Verdict, verdict
+
+__all__ = [
+    "VERDICTS",
+    "Ledger",
+    "LedgerError",
+    "Measurement",
+    "Prediction",
+    "Statement",
+    "Verdict",
+    "claim",
+    "predict",
+    "project_root",
+    "statements",
+    "verdict",
+]
