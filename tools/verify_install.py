@@ -1,7 +1,7 @@
 """Reinstall every package that an interrupted ``pip install`` left with files missing.
 
-Run inside the environment: ``python tools/verify_install.py``. pip believes a package to be installed as soon as
-its metadata folder exists, so a second ``pip install`` alone would not repair it. Standard library only.
+Run inside the environment: ``python tools/verify_install.py``. pip believes a package to be installed as soon
+as its metadata folder exists, so a second ``pip install`` alone would not repair it. Standard library only.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import Distribution, distributions
+from pathlib import Path
 
 
 def damaged(distribution: Distribution) -> bool:
     """Whether the list of files is missing, or a listed file is (compiled caches come and go)."""
     files = distribution.files
-    return not files or any(file.suffix != ".pyc" and not file.locate().is_file() for file in files)
+    return not files or any(
+        file.suffix != ".pyc" and not Path(str(file.locate())).is_file() for file in files
+    )
 
 
 def main() -> None:

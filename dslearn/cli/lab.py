@@ -58,7 +58,7 @@ def check_port(port: int) -> None:
 
 
 def server_arguments(root: Path, *, port: int, page: str, token: str, browser: bool) -> list[str]:
-    """JupyterLab's command line: one address, one port, no question at the end, no request to anywhere else."""
+    """JupyterLab's command line: one address, one port, no question at the end, no request elsewhere."""
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     return [
         f"--ServerApp.root_dir={root}",

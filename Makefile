@@ -1,0 +1,55 @@
+# dslearn: every command sets up first, is safe to repeat, and takes up where a broken one stopped.
+# The README gives the same as plain lines for those without make.
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help setup lab test check chapters train lint unit wheel offline bench browser
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The stamp is written after a whole installation only. Its name follows what was installed, and where.
+STAMP := $(VENV)/installed-$(shell (cat requirements.lock pyproject.toml; pwd) | cksum | cut -d' ' -f1)
+
+help: ## say what each command does and how long it takes
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+lab: setup ## open the course in JupyterLab (first time 2-4 min, then seconds)
+	@$(BIN)/dslearn lab $(if $(PORT),--port $(PORT))
+
+test: lint unit wheel offline bench browser ## everything that must hold (first time about 25 min)
+	@echo "make test: all of it holds"
+
+check: lint ## the daily part: lint, types, quick tests (at most 5 min)
+	$(BIN)/python -m pytest -m "not slow and not wheel and not browser and not notebook"
+
+chapters: setup ## run the chapters from fresh kernels, network blocked, and store their outputs (about 4 min)
+	$(BIN)/python -m dslearn.course.execute --store chapters/*.ipynb
+
+train: setup ## train the finished language model anew (at most 90 min on 2 cores; Ctrl-C, then again: it resumes)
+	$(BIN)/dslearn train language
+
+setup: $(STAMP) ## create .venv and install everything into it (first time 2-4 min, then nothing)
+
+lint: setup ## ruff and pyright (under 1 min)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+unit: setup ## unit and oracle tests with coverage (about 5 min)
+	$(BIN)/python -m pytest -m "not wheel and not browser and not notebook" --cov --cov-report=term
+
+wheel: setup ## build the wheel, install it into an empty environment, use it (about 2 min)
+	$(BIN)/python -m pytest -m wheel
+
+offline: setup ## run the chapters from fresh kernels, network blocked, and store nothing (about 4 min)
+	$(BIN)/python -m dslearn.course.execute --check chapters/*.ipynb
+
+bench: setup ## the attention benchmark as a smoke run (about 1 min)
+	$(BIN)/python -m benchmarks.attention --quick
+
+browser: setup ## a real Chromium opens JupyterLab and runs chapter 00 (about 2 min)
+	$(BIN)/python -m pytest -m browser
+
+$(STAMP):
+	@bash tools/setup.sh $(VENV)
+	@touch $@
