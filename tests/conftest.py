@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Iterator
 
-from jaxtyping import install_import_hook
+import jaxtyping
 
 if "dslearn" in sys.modules:
     raise RuntimeError(
         "dslearn was imported before its annotations could be enforced: look for an early import"
     )
-install_import_hook("dslearn", "beartype.beartype")
+jaxtyping.install_import_hook("dslearn", "beartype.beartype")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -26,3 +27,11 @@ def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - third-party code under test still reads the global state
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Annotations are not enforced in this test: wrong shapes reach the library's own errors."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
