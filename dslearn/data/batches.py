@@ -1,4 +1,4 @@
-"""Batches that are a pure function of (seed, step): an interrupted run resumes with exactly the batches it would have had."""
+"""Batches as a pure function of (seed, step): a resumed run draws the batches it would have had."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def step_generator(seed: int, step: int) -> np.random.Generator:
-    """A generator of its own for every (seed, step): Philox is a keyed, counter-based cipher (Salmon et al. 2011).
+    """A generator of its own for every (seed, step): Philox, keyed by both (Salmon et al. 2011).
 
     Raises:
         ValueError: `seed` or `step` is not in 0…2⁶⁴ − 1.

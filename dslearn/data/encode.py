@@ -1,4 +1,4 @@
-"""Documents as one long row of token ids, remembered on disk because encoding tens of megabytes takes seconds."""
+"""Documents as one long row of token ids, kept on disk: encoding tens of megabytes takes seconds."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from dslearn.data.batches import step_generator
 
 IGNORED = -100  # the target that torch's cross_entropy leaves out
-_NOISE_SHARE = 0.25  # share of the training slots that hold noise instead of a pair
+_NOISE_SHARE = 0.5  # share of the training slots that hold noise instead of a pair
 
 
 class RecallBatch(NamedTuple):
@@ -80,11 +80,11 @@ class RecallTask(_Symbols):
             raise ValueError(f"num_pairs must be in 1…num_keys = {self.num_keys}, got {self.num_pairs}")
         if self.num_tokens < 4 * self.num_pairs:
             raise ValueError(
-                f"{self.num_pairs} pairs need num_tokens of at least {4 * self.num_pairs}, got {self.num_tokens}"
+                f"num_tokens must be at least 4 · num_pairs = {4 * self.num_pairs}, got {self.num_tokens}"
             )
 
     def batch(self, seed: int, step: int, batch_size: int) -> RecallBatch:
-        """Training sequences: pairs in random order, again and again, a quarter of the slots noise."""
+        """Training sequences: pairs in random order, again and again, half of the slots noise."""
         generator = _generator(seed, step, batch_size)
         keys, values = self._mapping(generator, batch_size)
         slots = self.num_tokens // 2
@@ -154,9 +154,10 @@ class NeedleTask(_Symbols):
 
 
 def recall_curriculum() -> list[tuple[RecallTask, int]]:
-    """Tasks that grow, each with its number of training steps: trained on the last alone, a small model stays at chance.
+    """Tasks that grow, each with its number of training steps.
 
-    The steps are for 2 layers of width 64 with 2 heads, AdamW at 3e-3 and batches of 64.
+    Trained on the last alone, a small model stays at chance for long. The steps are for 2 layers of width 64
+    with 2 heads, AdamW at 3e-3 and batches of 64.
     """
     sizes = ((32, 4, 500), (64, 8, 200), (128, 12, 100), (256, 16, 60))
     return [(RecallTask(num_tokens=tokens, num_pairs=pairs), steps) for tokens, pairs, steps in sizes]

@@ -8,36 +8,35 @@ Files repeat one another (vendored copies, topics that quote topics), and a held
 a training file measures memory rather than language. Hence two rules, both over hashed runs of lines
 ("shingles", Broder 1997): a document most of whose shingles stand in larger documents is dropped from the
 domain, and after the split a held-out document goes too if more than a small share of its shingles stand in
-another split.
+the training split (or, for a validation document, in the test split).
 """
 
 from __future__ import annotations
 
 import hashlib
-import lzma
+import os
 import sysconfig
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 
-Domain = Literal["prose", "code"]
-Split = Literal["train", "valid", "test"]
+DOMAINS = ("prose", "code")
+SPLITS = ("train", "valid", "test")
 
 SHINGLE_LINES = 4
 MAX_REPEATED = 0.5  # share of a document that may stand in larger documents of its domain
-MAX_LEAKED = 0.1  # share of a held-out document that may stand in another split
+MAX_LEAKED = 0.1  # share of a held-out document that may stand in train (for valid: in train and test)
 
 # Tables printed by a program rather than written by people, third-party code, and the prose domain itself.
 _EXCLUDED_FOLDERS = frozenset(
     {"site-packages", "dist-packages", "__pycache__", "encodings", "pydoc_data", "lib-dynload"}
 )
 _EXCLUDED_PREFIXES = ("_sysconfigdata", "config-")
-# Held-out shares in percent of the hash range. Prose has only some fifty documents, so it gives a larger
-# share.
+# Percent of the hash range for valid, and again for test: prose has only some fifty documents.
 _HELD_OUT_PERCENT: dict[str, int] = {"prose": 10, "code": 5}
 
 
@@ -50,15 +49,17 @@ class Document:
     text: str
 
 
-def load_documents(domain: Domain, split: Split) -> list[Document]:
-    """The documents of one domain and split, near-duplicates removed, in the order of their paths.
+def load_documents(domain: str, split: str) -> list[Document]:
+    """One of DOMAINS in one of SPLITS, near-duplicates removed, in the order of the paths.
+
+    Reads the installed files anew at every call, a second or two for code.
 
     Raises:
         ValueError: the domain or the split is unknown.
         FileNotFoundError: this Python keeps no readable standard library on disk.
     """
-    _require_known("domain", domain, get_args(Domain))
-    _require_known("split", split, get_args(Split))
+    _require_known("domain", domain, DOMAINS)
+    _require_known("split", split, SPLITS)
     documents = _read_topics() if domain == "prose" else read_source_files(Path(sysconfig.get_path("stdlib")))
     return split_documents(documents, held_out_percent=_HELD_OUT_PERCENT[domain])[split]
 
@@ -76,7 +77,7 @@ def read_source_files(root: Path) -> list[Document]:
     ]
     if not documents:
         raise FileNotFoundError(
-            f"No Python source files below {str(root)!r}: the domain 'code' needs a standard library kept as files"
+            f"No Python source files below {str(root)!r}; code needs a standard library kept as files"
         )
     return documents
 
@@ -84,25 +85,25 @@ def read_source_files(root: Path) -> list[Document]:
 def split_documents(
     documents: Iterable[Document], *, held_out_percent: int = 5, salt: str = ""
 ) -> dict[str, list[Document]]:
-    """Deal documents into train, valid and test by a hash of their paths, so that no split nearly repeats another.
+    """Deal documents into train, valid and test by a hash of their paths; no split nearly repeats another.
 
-    A pure function: the same documents in any order give the same splits. `held_out_percent` of the hash
-    range goes to valid and as much to test; another `salt` deals anew.
+    A pure function: the same documents in any order give the same splits, in the order of their paths.
+    `held_out_percent` of the hash range goes to valid and as much to test; another `salt` deals anew. Blank
+    documents and near-duplicates by the two rules of this module are left out.
 
     Raises:
         ValueError: two documents have one path, or `held_out_percent` is not in 1…49.
     """
     if not 1 <= held_out_percent <= 49:
         raise ValueError(f"held_out_percent must be in 1…49, got {held_out_percent}")
-    kept = drop_near_duplicates(documents)
-    splits: dict[str, list[Document]] = {name: [] for name in get_args(Split)}
-    for document in kept:
-        splits[split_of(document.path, held_out_percent=held_out_percent, salt=salt)].append(document)
-    seen = _shingle_union(splits["train"])
+    dealt: dict[str, dict[Document, frozenset[int]]] = {name: {} for name in SPLITS}
+    for document, own in _drop_near_duplicates(documents).items():
+        dealt[split_of(document.path, held_out_percent=held_out_percent, salt=salt)][document] = own
+    seen = set().union(*dealt["train"].values())
     for name in ("test", "valid"):
-        splits[name] = [d for d in splits[name] if _share_seen(shingles(d.text), seen) <= MAX_LEAKED]
-        seen |= _shingle_union(splits[name])
-    return splits
+        dealt[name] = {d: own for d, own in dealt[name].items() if _share_seen(own, seen) <= MAX_LEAKED}
+        seen.update(*dealt[name].values())
+    return {name: list(kept) for name, kept in dealt.items()}
 
 
 def split_of(path: str, *, held_out_percent: int = 5, salt: str = "") -> str:
@@ -114,33 +115,13 @@ def split_of(path: str, *, held_out_percent: int = 5, salt: str = "") -> str:
     return "test" if position < 2 * held_out_percent else "train"
 
 
-def drop_near_duplicates(documents: Iterable[Document], max_repeated: float = MAX_REPEATED) -> list[Document]:
-    """Keep a document only if at most `max_repeated` of its shingles stand in the larger documents already kept.
-
-    Larger documents come first, because a topic that quotes five others must not be lost to the five. Blank
-    documents go too. Returns the kept documents in the order of their paths.
-
-    Raises:
-        ValueError: two documents have one path.
-    """
-    pairs = [(document, shingles(document.text)) for document in documents if document.text.strip()]
-    _require_unique_paths([document for document, _ in pairs])
-    kept: list[Document] = []
-    seen: set[int] = set()
-    for document, own in sorted(pairs, key=lambda pair: (-len(pair[1]), pair[0].path)):
-        if _share_seen(own, seen) <= max_repeated:
-            kept.append(document)
-            seen |= own
-    return sorted(kept, key=lambda document: document.path)
-
-
-def shingles(text: str, lines: int = SHINGLE_LINES) -> frozenset[int]:
-    """64-bit hashes of every run of `lines` non-blank lines, indentation ignored; shorter texts have one shingle."""
-    stripped = [line.strip() for line in text.splitlines()]
-    hashes = np.array([zlib.crc32(line.encode()) for line in stripped if line], dtype=np.uint64)
-    runs = max(len(hashes) - lines + 1, 1)
+def shingles(text: str) -> frozenset[int]:
+    """64-bit hashes of every run of four non-blank lines, indentation ignored; a shorter text has one."""
+    lines = [line for raw in text.splitlines() if (line := raw.strip())]
+    hashes = np.array([zlib.crc32(line.encode()) for line in lines], dtype=np.uint64)
+    runs = max(len(hashes) - SHINGLE_LINES + 1, 1)
     rolled = np.zeros(runs, dtype=np.uint64)
-    for offset in range(min(lines, len(hashes))):
+    for offset in range(min(SHINGLE_LINES, len(hashes))):
         # Odd multiplier of Knuth's 64-bit linear congruential generator; wrapping round is wanted.
         rolled = rolled * np.uint64(6364136223846793005) + hashes[offset : offset + runs] + np.uint64(1)
     return frozenset(rolled.tolist())
@@ -152,6 +133,8 @@ def xz_bits_per_byte(documents: Sequence[Document]) -> float:
     Raises:
         ValueError: the documents hold no bytes.
     """
+    import lzma  # a Python built without liblzma can do everything else
+
     joined = "".join(document.text for document in documents).encode()
     if not joined:
         raise ValueError(f"Nothing to compress: {len(documents)} documents with no bytes")
@@ -165,13 +148,16 @@ def _read_topics() -> list[Document]:
 
 
 def _source_paths(root: Path) -> Iterator[str]:
-    for path in root.rglob("*.py"):
-        parts = path.relative_to(root).parts
-        excluded = _EXCLUDED_FOLDERS.intersection(parts) or any(
-            p.startswith(_EXCLUDED_PREFIXES) for p in parts
-        )
-        if not excluded and path.is_file():
-            yield "/".join(parts)
+    for folder, subfolders, names in os.walk(root):
+        # Pruned in place: site-packages may hold more files than the library itself.
+        subfolders[:] = [name for name in subfolders if not _is_excluded(name)]
+        for name in names:
+            if name.endswith(".py") and not _is_excluded(name):
+                yield Path(folder, name).relative_to(root).as_posix()
+
+
+def _is_excluded(name: str) -> bool:
+    return name in _EXCLUDED_FOLDERS or name.startswith(_EXCLUDED_PREFIXES)
 
 
 def _read_utf8(path: Path) -> str | None:
@@ -182,12 +168,25 @@ def _read_utf8(path: Path) -> str | None:
         return None
 
 
+def _drop_near_duplicates(documents: Iterable[Document]) -> dict[Document, frozenset[int]]:
+    """The documents worth keeping, in the order of their paths, with their shingles.
+
+    Larger documents come first, because a topic that quotes five others must not be lost to the five.
+    """
+    written = [document for document in documents if document.text.strip()]
+    _require_unique_paths(written)
+    shingled = {document: shingles(document.text) for document in written}
+    kept: dict[Document, frozenset[int]] = {}
+    seen: set[int] = set()
+    for document, own in sorted(shingled.items(), key=lambda item: (-len(item[1]), item[0].path)):
+        if _share_seen(own, seen) <= MAX_REPEATED:
+            kept[document] = own
+            seen |= own
+    return dict(sorted(kept.items(), key=lambda item: item[0].path))
+
+
 def _share_seen(own: frozenset[int], seen: set[int]) -> float:
     return len(own & seen) / len(own)
-
-
-def _shingle_union(documents: Iterable[Document]) -> set[int]:
-    return set().union(*(shingles(document.text) for document in documents))
 
 
 def _require_known(what: str, given: str, allowed: Sequence[str]) -> None:
@@ -195,10 +194,8 @@ def _require_known(what: str, given: str, allowed: Sequence[str]) -> None:
         raise ValueError(f"Unknown {what} {given!r}; allowed: {', '.join(map(repr, allowed))}")
 
 
-def _require_unique_paths(documents: Sequence[Document]) -> None:
-    paths = [document.path for document in documents]
-    repeated = (
-        sorted({path for path in paths if paths.count(path) > 1}) if len(set(paths)) < len(paths) else []
-    )
+def _require_unique_paths(documents: Iterable[Document]) -> None:
+    counts = Counter(document.path for document in documents)
+    repeated = sorted(path for path, count in counts.items() if count > 1)
     if repeated:
         raise ValueError(f"Every document needs its own path, repeated: {', '.join(repeated)}")

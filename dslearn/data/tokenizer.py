@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from dslearn._extras import require
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What a tokenizer must offer; `eod` is its last id, so `vocab_size == eod + 1`."""
 
@@ -121,7 +122,7 @@ class BPETokenizer:
 
 
 def load_bpe() -> BPETokenizer:
-    """The finished BPE of 4,096 ids, trained once on the training split of prose and code, shipped in the package."""
+    """The BPE of 4,096 ids that the package ships, trained once on the training split of prose and code."""
     return BPETokenizer(files("dslearn.data").joinpath("bpe4096.json").read_text(encoding="utf-8"))
 
 
