@@ -146,7 +146,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def project_root(start: Path | None = None) -> Path | None:
-    """Return the nearest folder, from ``start`` upwards, holding ``book/claims.json``; None outside a clone."""
+    """Return the nearest folder from ``start`` upwards with a ``book/claims.json``; None outside a clone."""
     start = (start or Path.cwd()).resolve()
     return next((path for path in (start, *start.parents) if (path / "book" / "claims.json").is_file()), None)
 
