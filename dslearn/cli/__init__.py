@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from dslearn import __version__
+from dslearn._extras import MissingExtraError
 
 
 class CommandError(Exception):
@@ -18,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (CommandError, ImportError) as error:
+    except (CommandError, MissingExtraError) as error:
         print(f"dslearn: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ def open_lab(*, port: int = 8888, browser: bool = True) -> int:
 
     Raises:
         CommandError: the chapters are not here, or the port is in use.
-        ImportError: JupyterLab is not installed.
+        MissingExtraError: JupyterLab is not installed.
     """
     labapp = require("jupyterlab.labapp", "course")
     root = find_course()

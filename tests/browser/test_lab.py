@@ -1,0 +1,145 @@
+"""A newcomer's first minutes: JupyterLab opens at chapter 00 in a real browser, and every cell runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nbformat
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from dslearn.cli.doctor import find_browser
+from dslearn.cli.lab import FIRST_CHAPTER
+
+ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOTS = ROOT / "build" / "screenshots"
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+OPEN_SECONDS, RUN_SECONDS = 60, 300
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the course without outputs: what the browser saves must not touch the original."""
+    if not (ROOT / FIRST_CHAPTER).is_file():
+        pytest.skip("the first chapter is not here: nothing to open")
+    course = tmp_path_factory.mktemp("course")
+    for folder in ("chapters", "book"):
+        shutil.copytree(ROOT / folder, course / folder)
+    notebook = nbformat.read(course / FIRST_CHAPTER, as_version=4)
+    for cell in code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+    nbformat.write(notebook, course / FIRST_CHAPTER)
+    return course
+
+
+@pytest.fixture(scope="module")
+def address(course: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "dslearn.cli", "lab", "--no-browser", "--port", str(free_port())]
+    process = subprocess.Popen(command, cwd=course, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield next(line.strip() for line in process.stdout if "http://" in line)
+    finally:
+        process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
+        process.wait(timeout=30)
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    browser = find_browser()
+    if browser is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no Chromium here, and continuous integration must not pass without one")
+        pytest.skip("no Chromium here: apt install chromium, or Google Chrome")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=CHROMIUM_FLAGS)
+        yield chromium.new_page(viewport={"width": 1280, "height": 900})
+        chromium.close()
+
+
+def test_jupyterlab_opens_and_runs_the_first_chapter(course: Path, address: str, page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda socket: asked.append(socket.url))
+    open_when_up(page, address)
+    idle = page.locator(".jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status=idle]")
+    expect(idle).to_be_visible(timeout=1000 * OPEN_SECONDS)
+    expect(page.locator(".jp-RenderedMarkdown h1").first).to_be_visible(timeout=1000 * OPEN_SECONDS)
+    screenshot(page, "lab_opened")
+
+    choose(page, "Run", "Run All Cells")
+    notebook = saved_when_run(page, course / FIRST_CHAPTER)
+    screenshot(page, "lab_run")
+    assert errors(notebook) == []
+    assert [cell.source for cell in code_cells(notebook) if cell.execution_count is None] == []
+    assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} == {
+        "127.0.0.1"
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def open_when_up(page: Page, address: str) -> None:
+    where = urlsplit(address)
+    for _ in range(10 * OPEN_SECONDS):
+        with socket.socket() as probe:
+            if probe.connect_ex((where.hostname, where.port)) == 0:
+                page.goto(address, timeout=1000 * OPEN_SECONDS)
+                return
+        time.sleep(0.1)
+    pytest.fail(f"nothing answers at {address}")
+
+
+def choose(page: Page, menu: str, entry: str) -> None:
+    page.locator(".lm-MenuBar-itemLabel", has_text=re.compile(f"^{menu}$")).click()
+    page.locator(".lm-Menu-itemLabel", has_text=re.compile(f"^{entry}$")).click()
+
+
+def saved_when_run(page: Page, path: Path) -> nbformat.NotebookNode:
+    """The notebook as the browser saved it once every cell had run or one had failed."""
+    deadline = time.monotonic() + RUN_SECONDS
+    while True:
+        page.wait_for_timeout(1000)
+        choose(page, "File", "Save Notebook")
+        notebook = nbformat.read(path, as_version=4)
+        done = all(cell.execution_count is not None for cell in code_cells(notebook))
+        if done or errors(notebook) or time.monotonic() > deadline:
+            return notebook
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def errors(notebook: nbformat.NotebookNode) -> list[str]:
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    return ["\n".join(output.traceback) for output in outputs if output.output_type == "error"]
+
+
+def screenshot(page: Page, name: str) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
