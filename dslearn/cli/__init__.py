@@ -38,6 +38,13 @@ def _parser() -> argparse.ArgumentParser:
     lab.add_argument("--port", type=_port, default=8888, metavar="N", help="default: %(default)s")
     lab.set_defaults(run=_lab)
 
+    train = commands.add_parser("train", help="train a model that the chapters use; interrupted, it resumes")
+    models = train.add_subparsers(title="models", metavar="MODEL", required=True)
+    language = models.add_parser("language", help="the language model: at most 90 minutes on two cores")
+    language.add_argument("--folder", default="work/language", help="where it is kept; default: %(default)s")
+    language.add_argument("--until", metavar="PHASE", help="the last phase to train; default: all of them")
+    language.set_defaults(run=_train_language)
+
     doctor = commands.add_parser("doctor", help="look at this machine and say what is missing")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -62,3 +69,17 @@ def _doctor(_: argparse.Namespace) -> int:
     from dslearn.cli.doctor import report
 
     return report()
+
+
+def _train_language(options: argparse.Namespace) -> int:
+    from dslearn.training.recipes import train_language
+
+    try:
+        train_language(options.folder, until=options.until)
+    except KeyboardInterrupt:
+        print("\nStopped, and nothing is lost: the same command goes on from here.", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        raise CommandError(str(error)) from error
+    print(f"The finished model is in {options.folder}")
+    return 0

@@ -10,6 +10,8 @@ from pathlib import Path
 from dslearn._extras import require
 from dslearn.cli import CommandError
 
+# Jupyter settings of our own: they switch off the extension that asks about news, whatever the user's are.
+_SETTINGS = Path(__file__).with_name("jupyter")
 FIRST_CHAPTER = Path("chapters", "00_start_here.ipynb")
 ADDRESS = "127.0.0.1"
 
@@ -29,6 +31,8 @@ def open_lab(*, port: int = 8888, browser: bool = True) -> int:
     print("JupyterLab is starting. In a few seconds it answers, on this machine only, at\n")
     print(f"    http://{ADDRESS}:{port}{page}?token={token}\n")
     print("Ctrl-C here ends it.", flush=True)
+    others = os.environ.get("JUPYTER_CONFIG_PATH", "")
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, (str(_SETTINGS), others)))
     labapp.LabApp.launch_instance(server_arguments(root, port=port, page=page, token=token, browser=browser))
     return 0
 

@@ -42,3 +42,39 @@ def test_interruption_is_an_exit_code_and_no_traceback(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("dslearn.cli.doctor.report", interrupted)
     assert main(["doctor"]) == 130
+
+
+def test_training_is_handed_its_folder_and_last_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dslearn.training import recipes
+
+    asked = {}
+    monkeypatch.setattr(
+        recipes, "train_language", lambda folder, until: asked.update(folder=folder, until=until)
+    )
+    assert main(["train", "language", "--folder", "here", "--until", "dense"]) == 0
+    assert asked == {"folder": "here", "until": "dense"}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "the same command goes on from here"),
+        (OSError(28, "No space left on device"), 1, "dslearn: [Errno 28] No space left on device"),
+        (ValueError("until must name a phase"), 1, "dslearn: until must name a phase"),
+    ],
+)
+def test_training_that_stops_says_why(
+    error: BaseException,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from dslearn.training import recipes
+
+    def stopped(folder: str, until: str | None) -> None:
+        raise error
+
+    monkeypatch.setattr(recipes, "train_language", stopped)
+    assert main(["train", "language"]) == code
+    assert said in capsys.readouterr().err
