@@ -5,7 +5,7 @@ a topic; *code* is the standard library's own `.py` files. The text varies a lit
 so results on it are compared within one run, never with a number from elsewhere.
 
 Files repeat one another (vendored copies, topics that quote topics), and a held-out file that nearly repeats
-a training file measures memory rather than language. Hence two rules, both over hashed runs of lines
+a training file measures memory rather than language. Hence two rules, both over hashed runs of eight words
 ("shingles", Broder 1997): a document most of whose shingles stand in larger documents is dropped from the
 domain, and after the split a held-out document goes too if more than a small share of its shingles stand in
 the training split (or, for a validation document, in the test split).
@@ -15,19 +15,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sysconfig
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt64
 
 DOMAINS = ("prose", "code")
 SPLITS = ("train", "valid", "test")
 
-SHINGLE_LINES = 4
+SHINGLE_WORDS = 8
 MAX_REPEATED = 0.5  # share of a document that may stand in larger documents of its domain
 MAX_LEAKED = 0.1  # share of a held-out document that may stand in train (for valid: in train and test)
 
@@ -35,6 +38,7 @@ MAX_LEAKED = 0.1  # share of a held-out document that may stand in train (for va
 _EXCLUDED_FOLDERS = frozenset(
     {"site-packages", "dist-packages", "__pycache__", "encodings", "pydoc_data", "lib-dynload"}
 )
+_WORD = re.compile(r"\w+")
 _EXCLUDED_PREFIXES = ("_sysconfigdata", "config-")
 # Percent of the hash range for valid, and again for test: prose has only some fifty documents.
 _HELD_OUT_PERCENT: dict[str, int] = {"prose": 10, "code": 5}
@@ -52,7 +56,7 @@ class Document:
 def load_documents(domain: str, split: str) -> list[Document]:
     """One of DOMAINS in one of SPLITS, near-duplicates removed, in the order of the paths.
 
-    Reads the installed files anew at every call, a second or two for code.
+    Code takes some four seconds the first time in a process.
 
     Raises:
         ValueError: the domain or the split is unknown.
@@ -60,8 +64,7 @@ def load_documents(domain: str, split: str) -> list[Document]:
     """
     _require_known("domain", domain, DOMAINS)
     _require_known("split", split, SPLITS)
-    documents = _read_topics() if domain == "prose" else read_source_files(Path(sysconfig.get_path("stdlib")))
-    return split_documents(documents, held_out_percent=_HELD_OUT_PERCENT[domain])[split]
+    return list(_installed_splits(domain, sysconfig.get_path("stdlib"))[split])
 
 
 def read_source_files(root: Path) -> list[Document]:
@@ -96,14 +99,18 @@ def split_documents(
     """
     if not 1 <= held_out_percent <= 49:
         raise ValueError(f"held_out_percent must be in 1…49, got {held_out_percent}")
-    dealt: dict[str, dict[Document, frozenset[int]]] = {name: {} for name in SPLITS}
-    for document, own in _drop_near_duplicates(documents).items():
-        dealt[split_of(document.path, held_out_percent=held_out_percent, salt=salt)][document] = own
-    seen = set().union(*dealt["train"].values())
-    for name in ("test", "valid"):
-        dealt[name] = {d: own for d, own in dealt[name].items() if _share_seen(own, seen) <= MAX_LEAKED}
-        seen.update(*dealt[name].values())
-    return {name: list(kept) for name, kept in dealt.items()}
+    written = [document for document in documents if document.text.strip()]
+    _require_unique_paths(written)
+    ids, num_shingles = _shingle_ids(written)
+    splits: dict[str, list[Document]] = {name: [] for name in SPLITS}
+    for document in _drop_near_duplicates(ids, num_shingles):
+        splits[split_of(document.path, held_out_percent=held_out_percent, salt=salt)].append(document)
+    seen = np.zeros(num_shingles, dtype=bool)
+    for name, max_seen in (("train", 1.0), ("test", MAX_LEAKED), ("valid", MAX_LEAKED)):
+        splits[name] = [document for document in splits[name] if seen[ids[document]].mean() <= max_seen]
+        for document in splits[name]:
+            seen[ids[document]] = True
+    return splits
 
 
 def split_of(path: str, *, held_out_percent: int = 5, salt: str = "") -> str:
@@ -115,16 +122,16 @@ def split_of(path: str, *, held_out_percent: int = 5, salt: str = "") -> str:
     return "test" if position < 2 * held_out_percent else "train"
 
 
-def shingles(text: str) -> frozenset[int]:
-    """64-bit hashes of every run of four non-blank lines, indentation ignored; a shorter text has one."""
-    lines = [line for raw in text.splitlines() if (line := raw.strip())]
-    hashes = np.array([zlib.crc32(line.encode()) for line in lines], dtype=np.uint64)
-    runs = max(len(hashes) - SHINGLE_LINES + 1, 1)
+def shingles(text: str) -> UInt64[np.ndarray, " shingles"]:
+    """Distinct 64-bit hashes of every run of eight words, layout and punctuation ignored; at least one."""
+    words = _WORD.findall(text)
+    hashes = np.fromiter((zlib.crc32(word.encode()) for word in words), dtype=np.uint64, count=len(words))
+    runs = max(len(hashes) - SHINGLE_WORDS + 1, 1)
     rolled = np.zeros(runs, dtype=np.uint64)
-    for offset in range(min(SHINGLE_LINES, len(hashes))):
+    for offset in range(min(SHINGLE_WORDS, len(hashes))):
         # Odd multiplier of Knuth's 64-bit linear congruential generator; wrapping round is wanted.
         rolled = rolled * np.uint64(6364136223846793005) + hashes[offset : offset + runs] + np.uint64(1)
-    return frozenset(rolled.tolist())
+    return np.unique(rolled)
 
 
 def xz_bits_per_byte(documents: Sequence[Document]) -> float:
@@ -139,6 +146,12 @@ def xz_bits_per_byte(documents: Sequence[Document]) -> float:
     if not joined:
         raise ValueError(f"Nothing to compress: {len(documents)} documents with no bytes")
     return 8 * len(lzma.compress(joined, preset=9 | lzma.PRESET_EXTREME)) / len(joined)
+
+
+@lru_cache(maxsize=len(DOMAINS))  # the installed files stay as they are while Python runs
+def _installed_splits(domain: str, root: str) -> dict[str, list[Document]]:
+    documents = _read_topics() if domain == "prose" else read_source_files(Path(root))
+    return split_documents(documents, held_out_percent=_HELD_OUT_PERCENT[domain])
 
 
 def _read_topics() -> list[Document]:
@@ -168,25 +181,29 @@ def _read_utf8(path: Path) -> str | None:
         return None
 
 
-def _drop_near_duplicates(documents: Iterable[Document]) -> dict[Document, frozenset[int]]:
-    """The documents worth keeping, in the order of their paths, with their shingles.
+def _shingle_ids(documents: Sequence[Document]) -> tuple[dict[Document, np.ndarray], int]:
+    """Each document's shingles, numbered from 0 over all documents, and how many numbers there are."""
+    hashes = [shingles(document.text) for document in documents]
+    nothing = np.zeros(0, dtype=np.uint64)
+    distinct, ids = np.unique(np.concatenate([nothing, *hashes]), return_inverse=True)
+    ends = np.cumsum([len(own) for own in hashes], dtype=np.int64)
+    return dict(zip(documents, np.split(ids, ends), strict=False)), len(
+        distinct
+    )  # behind the last end: nothing
+
+
+def _drop_near_duplicates(documents: dict[Document, np.ndarray], num_shingles: int) -> list[Document]:
+    """The documents worth keeping, in the order of their paths.
 
     Larger documents come first, because a topic that quotes five others must not be lost to the five.
     """
-    written = [document for document in documents if document.text.strip()]
-    _require_unique_paths(written)
-    shingled = {document: shingles(document.text) for document in written}
-    kept: dict[Document, frozenset[int]] = {}
-    seen: set[int] = set()
-    for document, own in sorted(shingled.items(), key=lambda item: (-len(item[1]), item[0].path)):
-        if _share_seen(own, seen) <= MAX_REPEATED:
-            kept[document] = own
-            seen |= own
-    return dict(sorted(kept.items(), key=lambda item: item[0].path))
-
-
-def _share_seen(own: frozenset[int], seen: set[int]) -> float:
-    return len(own & seen) / len(own)
+    kept: list[Document] = []
+    seen = np.zeros(num_shingles, dtype=bool)
+    for document, own in sorted(documents.items(), key=lambda item: (-len(item[1]), item[0].path)):
+        if seen[own].mean() <= MAX_REPEATED:
+            kept.append(document)
+            seen[own] = True
+    return sorted(kept, key=lambda document: document.path)
 
 
 def _require_known(what: str, given: str, allowed: Sequence[str]) -> None:
