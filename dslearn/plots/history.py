@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 
 from dslearn.plots.figure import (
     BLUE,
+    CARD,
     HOUSE_STYLE,
     QUIET,
-    RULE,
     VERMILLION,
     DescribedFigure,
     card,
@@ -58,23 +58,20 @@ def timeline(
         raise ValueError(f"both columns need events; got {len(story)} and {len(record)}")
     years = [event.year for event in (*story, *record)]
     first, last = min(years), max(years)
-    fig, (axes,) = card(max(4.2, 0.42 * max(len(story), len(record)) + 1.2))
-    axes.set(xlim=(-1, 1), ylim=(last + 0.4, first - 0.9))
-    axes.axis("off")
-    axes.plot([0, 0], [first - 0.2, last + 0.3], color=QUIET, linewidth=1.2)
-    for year in range(int(first), int(last) + 1):
-        axes.annotate(
-            f"{year}",
-            (0, year),
-            ha="center",
-            va="center",
-            color=QUIET,
-            size=8.5,
-            bbox={"fc": axes.get_facecolor(), "ec": "none", "pad": 1},
+    fig, (axes,) = card(max(4.2, 0.46 * max(len(story), len(record)) + 1.2))
+    years_per_inch = (last - first + 1.8) / (fig.get_size_inches()[1] - 0.5)
+    bottoms = [
+        _column(axes, events, side, colour, name, first, years_per_inch)
+        for events, side, colour, name in zip(
+            (story, record), (-1, 1), (VERMILLION, BLUE), names, strict=True
         )
-    height = (last - first + 1.3) / (fig.get_size_inches()[1] - 0.5)
-    _column(axes, story, -1, VERMILLION, names[0], first, height)
-    _column(axes, record, 1, BLUE, names[1], first, height)
+    ]
+    axes.set(xlim=(-1, 1), ylim=(max(last, *bottoms) + 0.4, first - 0.9))
+    axes.axis("off")
+    axes.plot([0, 0], [first - 0.2, last + 0.3], color=QUIET, linewidth=1.2, zorder=0)
+    paper = {"fc": CARD, "ec": "none", "pad": 1}
+    for year in range(int(first), int(last) + 1):
+        axes.annotate(f"{year}", (0, year), ha="center", va="center", color=QUIET, size=8.5, bbox=paper)
     axes.set_title(title or f"{names[0]}, and {names[1][0].lower()}{names[1][1:]}")
     left, right = min(event.year for event in story), min(event.year for event in record)
     return figure_with_alt(
@@ -87,17 +84,19 @@ def timeline(
 
 def _column(
     axes: Axes, events: Sequence[Event], side: int, colour: str, name: str, first: float, per_inch: float
-) -> None:
+) -> float:
+    """Draw one column; return the place of its last label."""
     align = "left" if side > 0 else "right"
     axes.annotate(name, (side * 0.2, first - 0.75), ha=align, va="center", color=colour, weight="bold")
     texts = [textwrap.fill(event.label, 32) for event in events]
     heights = [(text.count("\n") + 1.45) * _LINE * per_inch for text in texts]
-    for event, text, place in zip(events, texts, _spread_out([e.year for e in events], heights), strict=True):
-        axes.plot(
-            [side * 0.07, side * 0.12, side * 0.18], [event.year, event.year, place], color=RULE, linewidth=1
-        )
+    places = _spread_out([event.year for event in events], heights)
+    for event, text, place in zip(events, texts, places, strict=True):
+        leader = [side * 0.07, side * 0.12, side * 0.18]
+        axes.plot(leader, [event.year, event.year, place], color=QUIET, linewidth=0.8, alpha=0.6)
         axes.plot(side * 0.07, event.year, "o" if side > 0 else "s", color=colour, markersize=5)
         axes.annotate(text, (side * 0.2, place), ha=align, va="center", size=9)
+    return places[-1]
 
 
 def _spread_out(wanted: list[float], heights: list[float]) -> list[float]:

@@ -1,0 +1,97 @@
+"""Timing that can be trusted: interleaved, repeated, and silent where the bands overlap."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dslearn.course.claims import figures
+
+
+@dataclass(frozen=True)
+class Band:
+    """A median with its lowest and highest sample."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Band:
+        """Return the band of ``samples``.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if not samples:
+            raise ValueError("a band needs at least one sample; got none")
+        return cls(statistics.median(samples), min(samples), max(samples))
+
+    def overlaps(self, other: Band) -> bool:
+        """Tell whether some value lies in both bands."""
+        return self.low <= other.high and other.low <= self.high
+
+    def __str__(self) -> str:
+        return f"{figures(self.median)} ({figures(self.low)} to {figures(self.high)})"
+
+
+def time_interleaved(
+    works: Mapping[str, Callable[[], object]], *, repeats: int = 9
+) -> dict[str, list[float]]:
+    """Time several pieces of work in turns, so that a busy moment of the machine hits all of them alike.
+
+    Each is run once before, unmeasured: first calls allocate memory and fill caches.
+
+    Args:
+        works: name → a function without arguments.
+        repeats: how often each is timed.
+
+    Returns:
+        name → ``repeats`` times in milliseconds.
+
+    Raises:
+        ValueError: no work, or ``repeats`` below 1.
+    """
+    if not works or repeats < 1:
+        raise ValueError(f"give at least one piece of work and repeats ≥ 1; got {len(works)} and {repeats}")
+    for work in works.values():
+        work()
+    samples: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            samples[name].append(_milliseconds(work))
+    return samples
+
+
+def compare(samples: Mapping[str, Sequence[float]], *, quantity: str = "time", unit: str = "ms") -> str:
+    """Say which of two is lower, or that their bands overlap and nothing follows.
+
+    Raises:
+        ValueError: not exactly two names.
+    """
+    if len(samples) != 2:
+        raise ValueError(f"compare takes two names; got {len(samples)}: {', '.join(samples)}")
+    (first, a), (second, b) = ((name, Band.of(values)) for name, values in samples.items())
+    told = f"{first}: {a} {unit}; {second}: {b} {unit}."
+    if a.overlaps(b):
+        return f"{told} The bands overlap: no conclusion about {quantity}."
+    lower, low, high = (first, a, b) if a.median < b.median else (second, b, a)
+    share = f", {low.median / high.median:.0%} of the other" if low.median > 0 else ""
+    return f"{told} The bands are apart: {lower} has the lower {quantity}{share}."
+
+
+def _milliseconds(work: Callable[[], object]) -> float:
+    _wait_for_gpu()
+    start = time.perf_counter()
+    work()
+    _wait_for_gpu()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
