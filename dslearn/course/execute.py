@@ -76,9 +76,7 @@ class Report:
     def __str__(self) -> str:
         head = f"{'FAILED' if self.problems else 'ok':<7}{self.path.name:<34}"
         numbers = f"{self.seconds:6.1f} s {self.memory:7,.0f} MB {self.megabytes:6.2f} MB stored"
-        return "\n".join(
-            [head + numbers, *("  " + problem.replace("\n", "\n  ") for problem in self.problems)]
-        )
+        return "\n".join([head + numbers, *("  " + problem.replace("\n", "\n  ") for problem in self.problems)])
 
 
 def execute_notebook(
@@ -127,9 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            "stopped; chapters already reported are stored, the one under way is untouched", file=sys.stderr
-        )
+        print("stopped; chapters already reported are stored, the one under way is untouched", file=sys.stderr)
         return 130
 
 

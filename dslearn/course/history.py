@@ -59,7 +59,5 @@ def load_timeline(path: Path | None = None) -> list[Entry]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != _COLUMNS:
-            raise ValueError(
-                f"{path} must have the columns {', '.join(_COLUMNS)}; it has {reader.fieldnames}"
-            )
+            raise ValueError(f"{path} must have the columns {', '.join(_COLUMNS)}; it has {reader.fieldnames}")
         return sorted((Entry(**row) for row in reader), key=lambda entry: entry.year)

@@ -105,9 +105,7 @@ class Proof:
 @cache
 def blocking_method() -> str:
     """Return ``"namespace"`` where the system allows one, else ``"guard"``."""
-    tried = subprocess.run(
-        [sys.executable, str(_OFFLINE), sys.executable, "-c", ""], capture_output=True, check=False
-    )
+    tried = subprocess.run([sys.executable, str(_OFFLINE), sys.executable, "-c", ""], capture_output=True, check=False)
     return "namespace" if tried.returncode == 0 else "guard"
 
 
@@ -148,9 +146,7 @@ def offline_kernel(
         if method == "namespace":
             # A socket in the file system is the one door between two network namespaces.
             manager.transport = "ipc"
-        client = NotebookClient(
-            notebook, km=manager, timeout=timeout, record_timing=False, coalesce_streams=True
-        )
+        client = NotebookClient(notebook, km=manager, timeout=timeout, record_timing=False, coalesce_streams=True)
         client.owns_km = True
         environment = _environment(Path(scratch), ledger, method)
         with client.setup_kernel(env=environment, cwd=str(folder)):

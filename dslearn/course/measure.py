@@ -39,9 +39,7 @@ class Band:
         return f"{figures(self.median)} ({figures(self.low)} to {figures(self.high)})"
 
 
-def time_interleaved(
-    works: Mapping[str, Callable[[], object]], *, repeats: int = 9
-) -> dict[str, list[float]]:
+def time_interleaved(works: Mapping[str, Callable[[], object]], *, repeats: int = 9) -> dict[str, list[float]]:
     """Time several pieces of work in turns, so that a busy moment of the machine hits all of them alike.
 
     Each is run once before, unmeasured: first calls allocate memory and fill caches.
@@ -81,7 +79,7 @@ def compare(samples: Mapping[str, Sequence[float]], *, quantity: str = "time", u
         return f"{told} The bands overlap: no conclusion about {quantity}."
     lower, low, high = (first, a, b) if a.median < b.median else (second, b, a)
     share = f", {low.median / high.median:.0%} of the other" if low.median > 0 else ""
-    return f"{told} The bands are apart: {lower} has the lower {quantity}{share}."
+    return f"{told} The bands are apart: {quantity} is lower for {lower}{share}."
 
 
 def _milliseconds(work: Callable[[], object]) -> float:

@@ -25,9 +25,7 @@ def normalise(notebook: NotebookNode, root: Path | None = None) -> NotebookNode:
     notebook.metadata = _metadata(notebook.metadata)
     count = 0
     for cell in notebook.cells:
-        cell.metadata = NotebookNode(
-            {key: cell.metadata[key] for key in _KEPT_CELL_METADATA if key in cell.metadata}
-        )
+        cell.metadata = NotebookNode({key: cell.metadata[key] for key in _KEPT_CELL_METADATA if key in cell.metadata})
         if cell.cell_type != "code":
             continue
         count += 1

@@ -49,9 +49,7 @@ def guard() -> None:
 
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:
     if event in _WATCHED and not _is_local(arguments[_WATCHED[event]]):
-        raise ConnectionRefusedError(
-            f"the network is blocked while a chapter runs: {event} {arguments[-1]!r}"
-        )
+        raise ConnectionRefusedError(f"the network is blocked while a chapter runs: {event} {arguments[-1]!r}")
 
 
 def _is_local(address: object) -> bool:

@@ -44,9 +44,7 @@ def check_shapes(answer: object) -> Feedback:
     if answer is None or answer is ...:
         return _not_started("Write the shape as a tuple of four numbers.")
     if not isinstance(answer, tuple | list | torch.Size):
-        return Feedback(
-            "not yet", f"A shape is a tuple such as (2, 8, 128, 64); this is a {type(answer).__name__}."
-        )
+        return Feedback("not yet", f"A shape is a tuple such as (2, 8, 128, 64); this is a {type(answer).__name__}.")
     given = tuple(answer)
     if given == _SCORE_SHAPE:
         return Feedback(
@@ -54,18 +52,12 @@ def check_shapes(answer: object) -> Feedback:
             "Every one of 128 queries meets every one of 128 keys: the square that this course shrinks.",
         )
     if given == (2, 8, 64, 64):
-        return Feedback(
-            "not yet", "That is kᵀ times q. In q @ kᵀ the 64 is summed away, and the tokens stay."
-        )
+        return Feedback("not yet", "That is kᵀ times q. In q @ kᵀ the 64 is summed away, and the tokens stay.")
     if given == (2, 8, 128, 64):
         return Feedback("not yet", "That is the shape of q itself. A matrix product replaces the last axis.")
     if len(given) != 4:
-        return Feedback(
-            "not yet", f"Batch and heads are kept, so there are four axes; {given} has {len(given)}."
-        )
-    return Feedback(
-        "not yet", f"Expected four axes, two of them the 128 tokens; got {given}. Try it with torch.zeros."
-    )
+        return Feedback("not yet", f"Batch and heads are kept, so there are four axes; {given} has {len(given)}.")
+    return Feedback("not yet", f"Expected four axes, two of them the 128 tokens; got {given}. Try it with torch.zeros.")
 
 
 def check_softmax(softmax: Callable[[Tensor], object]) -> Feedback:
@@ -86,42 +78,23 @@ def check_softmax(softmax: Callable[[Tensor], object]) -> Feedback:
 def check_train_step(train_step: TrainStep) -> Feedback:
     """Check three steps of gradient descent against the same three made here."""
     try:
-        weights, returned = _run(train_step)
+        weights, backward_called = _run(train_step)
     except Exception as error:  # whatever a learner's function raises is told, not thrown
         return Feedback("not yet", f"Your function raised {type(error).__name__}: {error}")
-    if returned is None or returned is ...:
-        return _not_started("Replace the dots by three lines, and return the loss.")
-    if torch.equal(weights, _fresh_model().weight.detach()):
-        return _unmoved(returned)
-    if torch.allclose(weights, _run(_correct_step)[0], atol=1e-6):
-        return Feedback(
-            "ready", "Clear the gradients, compute them, step: that is every training loop of this course."
-        )
-    if torch.allclose(weights, _run(_accumulating_step)[0], atol=1e-6):
-        return Feedback(
-            "not yet",
-            "The second step still carries the first one's gradient: clear the gradients in every step.",
-        )
-    if torch.allclose(weights, _run(_late_step)[0], atol=1e-6):
-        return Feedback(
-            "not yet",
-            "Each step uses the gradient of the step before: call backward() before optimizer.step().",
-        )
-    return Feedback(
-        "not yet", "The weights moved, but not as three plain steps of gradient descent move them."
-    )
+    if not backward_called:
+        return _not_started("Write the three lines that turn a loss into better weights.")
+    for known_step, state, message in _KNOWN_STEPS:
+        if torch.allclose(weights, _run(known_step)[0], atol=1e-6):
+            return Feedback(state, message)
+    return Feedback("not yet", "The weights moved, but not as three plain steps of gradient descent move them.")
 
 
 def _judge_softmax(small: Tensor, large: Tensor, masked: Tensor) -> Feedback:
     expected = torch.tensor([[0.0, 1.0], [2.0, 2.0], [-1.0, 3.0]]).softmax(-1)
     if small.shape != expected.shape:
-        return Feedback(
-            "not yet", f"The weights have the shape of the scores, (3, 2); got {tuple(small.shape)}."
-        )
+        return Feedback("not yet", f"The weights have the shape of the scores, (3, 2); got {tuple(small.shape)}.")
     if torch.allclose(small.sum(0), torch.ones(2), atol=1e-5):
-        return Feedback(
-            "not yet", "Your columns sum to one. Each row should: sum over the last axis, dim=-1."
-        )
+        return Feedback("not yet", "Your columns sum to one. Each row should: sum over the last axis, dim=-1.")
     if torch.allclose(small.sum(), torch.ones(()), atol=1e-5):
         return Feedback(
             "not yet",
@@ -138,20 +111,8 @@ def _judge_softmax(small: Tensor, large: Tensor, masked: Tensor) -> Feedback:
             "Right for small scores; for [1000, 1001] exp overflows. Subtract the row's maximum first.",
         )
     if masked.isnan().any() or masked[0, 1] != 0:
-        return Feedback(
-            "not yet", f"A score of −inf means never: expected weights [1, 0]; got {_shown(masked[0])}."
-        )
+        return Feedback("not yet", f"A score of −inf means never: expected weights [1, 0]; got {_shown(masked[0])}.")
     return Feedback("ready", "It sums to one, survives large scores and gives excluded ones nothing.")
-
-
-def _unmoved(returned: object) -> Feedback:
-    if not isinstance(returned, float | int | Tensor):
-        return Feedback("not yet", f"Return the loss as a number; this returned a {type(returned).__name__}.")
-    return Feedback(
-        "not yet",
-        "The loss is there, and the weights have not moved. Three lines are missing: clear the gradients, "
-        "backward, step — and clearing between backward and step throws the gradient away.",
-    )
 
 
 def _fresh_model() -> nn.Linear:
@@ -161,37 +122,61 @@ def _fresh_model() -> nn.Linear:
     return model
 
 
-def _run(train_step: TrainStep) -> tuple[Tensor, object]:
-    model, returned = _fresh_model(), None
+def _run(train_step: TrainStep) -> tuple[Tensor, bool]:
+    """Take some steps; return the weights, and whether a gradient was ever computed."""
+    model, gradients = _fresh_model(), []
+    model.weight.register_hook(gradients.append)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    inputs, targets = torch.eye(3) + 0.5, torch.tensor([0, 1, 1])
     for _ in range(_STEPS):
-        returned = train_step(model, optimizer, inputs, targets)
-    return model.weight.detach(), returned
+        train_step(model, optimizer, torch.eye(3) + 0.5, torch.tensor([0, 1, 1]))
+    return model.weight.detach(), bool(gradients)
 
 
-def _correct_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor
-) -> float:
+def _correct_step(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> None:
     optimizer.zero_grad()
-    return _accumulating_step(model, optimizer, inputs, targets)
-
-
-def _accumulating_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor
-) -> float:
-    loss = F.cross_entropy(model(inputs), targets)
-    loss.backward()
+    F.cross_entropy(model(inputs), targets).backward()
     optimizer.step()
-    return loss.item()
 
 
-def _late_step(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> float:
+def _never_cleared(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> None:
+    F.cross_entropy(model(inputs), targets).backward()
+    optimizer.step()
+
+
+def _late_backward(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> None:
     loss = F.cross_entropy(model(inputs), targets)
     optimizer.step()
     optimizer.zero_grad()
     loss.backward()
-    return loss.item()
+
+
+def _never_moved(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> None:
+    F.cross_entropy(model(inputs), targets).backward()
+
+
+_KNOWN_STEPS: tuple[tuple[TrainStep, State, str], ...] = (
+    (
+        _correct_step,
+        "ready",
+        "Clear the gradients, compute them, step: that is every training loop of this course.",
+    ),
+    (
+        _never_cleared,
+        "not yet",
+        "The second step still carries the first one's gradient: clear the gradients in every step.",
+    ),
+    (
+        _late_backward,
+        "not yet",
+        "Each step uses the gradient of the step before: call backward() before optimizer.step().",
+    ),
+    (
+        _never_moved,
+        "not yet",
+        "The gradients are there, and the weights have not moved: either optimizer.step() is missing, or the "
+        "gradients are cleared between backward() and step().",
+    ),
+)
 
 
 def _not_started(hint: str) -> Feedback:

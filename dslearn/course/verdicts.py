@@ -45,7 +45,7 @@ class Verdict:
         if low <= predicted <= high:
             return f"{said}, and that is what came out."
         off = quantity(abs(predicted - self.row.measured), self.row.unit)
-        return f"{said}: {off} too {'high' if predicted > self.row.measured else 'low'}."
+        return f"{said}, which is {off} too {'high' if predicted > self.row.measured else 'low'}."
 
     def _repr_markdown_(self) -> str:
         head = f"> **Verdict on `{self.statement.id}`: {self.word}.**"
