@@ -23,7 +23,7 @@ check: lint ## the daily part: lint, types, quick tests (at most 5 min)
 	$(BIN)/python -m pytest -m "not slow and not wheel and not browser and not notebook"
 
 chapters: setup ## run the chapters from fresh kernels, network blocked, and store their outputs (about 4 min)
-	$(BIN)/python -m dslearn.course.execute --store chapters/*.ipynb
+	$(BIN)/python -m dslearn.course.execute --store
 
 train: setup ## train the finished language model anew (at most 90 min on 2 cores; Ctrl-C, then again: it resumes)
 	$(BIN)/dslearn train language
@@ -42,7 +42,7 @@ wheel: setup ## build the wheel, install it into an empty environment, use it (a
 	$(BIN)/python -m pytest -m wheel
 
 offline: setup ## run the chapters from fresh kernels, network blocked, and store nothing (about 4 min)
-	$(BIN)/python -m dslearn.course.execute --check chapters/*.ipynb
+	$(BIN)/python -m dslearn.course.execute --check
 
 bench: setup ## the attention benchmark as a smoke run (about 1 min)
 	$(BIN)/python -m benchmarks.attention --quick

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 import jaxtyping
 
 if "dslearn" in sys.modules:
-    raise RuntimeError(
-        "dslearn was imported before its annotations could be enforced: look for an early import"
-    )
+    raise RuntimeError("dslearn was imported before its annotations could be enforced: look for an early import")
 jaxtyping.install_import_hook("dslearn", "beartype.beartype")
 
 import numpy as np  # noqa: E402

@@ -55,15 +55,11 @@ def test_every_named_room_opens(room: str) -> None:
 
 
 def test_missing_extra_is_named() -> None:
-    with pytest.raises(
-        ImportError, match=re.escape("""This needs the extra 'train': pip install "dslearn[train]\"""")
-    ):
+    with pytest.raises(ImportError, match=re.escape("""This needs the extra 'train': pip install "dslearn[train]\"""")):
         require("a_package_that_nobody_has", "train")
 
 
-def test_error_inside_an_extra_is_not_called_a_missing_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_error_inside_an_extra_is_not_called_a_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "half_there.py").write_text("import a_package_that_nobody_has\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="a_package_that_nobody_has"):
@@ -80,9 +76,7 @@ def test_wrong_shapes_fail_while_the_suite_runs() -> None:
 
 @pytest.mark.slow
 def test_import_costs_at_most_a_tenth_of_a_second_over_torch() -> None:
-    timed = (
-        "import time; {}; print(time.process_time())"  # CPU seconds: other work on the machine is not counted
-    )
+    timed = "import time; {}; print(time.process_time())"  # CPU seconds: other work on the machine is not counted
     torch_alone, with_dslearn = [], []
     for _ in range(9):
         torch_alone.append(float(run_python(timed.format("import torch"))))
@@ -111,9 +105,7 @@ def core_distributions() -> set[str]:
         if name not in done:
             done.add(name)
             lines = [line for line in requires(name) or () if "extra ==" not in line]
-            todo += [
-                re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines if "sys_platform" not in line
-            ]
+            todo += [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines if "sys_platform" not in line]
     return done
 
 

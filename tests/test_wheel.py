@@ -59,7 +59,5 @@ def test_wheel_works_with_the_core_dependencies_only(wheel: Path, tmp_path: Path
     assert result.returncode == 0, result.stderr
     assert result.stdout == "attended\n"
 
-    training = subprocess.run(
-        [python, "-c", "import dslearn.plots"], cwd=tmp_path, capture_output=True, text=True
-    )
+    training = subprocess.run([python, "-c", "import dslearn.plots"], cwd=tmp_path, capture_output=True, text=True)
     assert 'pip install "dslearn[course]"' in training.stderr

@@ -15,9 +15,7 @@ from pathlib import Path
 def damaged(distribution: Distribution) -> bool:
     """Whether the list of files is missing, or a listed file is (compiled caches come and go)."""
     files = distribution.files
-    return not files or any(
-        file.suffix != ".pyc" and not Path(str(file.locate())).is_file() for file in files
-    )
+    return not files or any(file.suffix != ".pyc" and not Path(str(file.locate())).is_file() for file in files)
 
 
 def main() -> None:

@@ -127,9 +127,7 @@ def _with_versions(names: list[str]) -> str:
 
 def _compiler() -> Finding:
     found = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++", "cl"))), None)
-    remedy = (
-        "only the benchmarks' compiled peer wants a C++ compiler: apt install g++, or xcode-select --install"
-    )
+    remedy = "only the benchmarks' compiled peer wants a C++ compiler: apt install g++, or xcode-select --install"
     return Finding("compiler", found or "none", None if found else remedy, needed=False)
 
 
@@ -152,6 +150,4 @@ def _cache() -> Finding:
         return Finding("cache", f"{folder} cannot be written: {error.strerror}", remedy)
     found = f"{folder}, {free / _GIB:.1f} GiB free on its disk"
     enough = free >= LEAST_DISK
-    return Finding(
-        "cache", found, None if enough else "the course wants 2 GiB: free some, or set DSLEARN_CACHE"
-    )
+    return Finding("cache", found, None if enough else "the course wants 2 GiB: free some, or set DSLEARN_CACHE")

@@ -93,9 +93,7 @@ def test_jupyterlab_opens_and_runs_the_first_chapter(course: Path, address: str,
     assert errors(notebook) == []
     assert [cell.source for cell in code_cells(notebook) if cell.execution_count is None] == []
     assert page.locator(".Toastify__toast").all_inner_texts() == []
-    assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} == {
-        "127.0.0.1"
-    }
+    assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}
 
 
 def free_port() -> int:

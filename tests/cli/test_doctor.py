@@ -53,9 +53,7 @@ def test_an_unwritable_cache_is_a_lack_with_a_remedy(
     assert "set DSLEARN_CACHE to a folder that can be written" in said
 
 
-@pytest.mark.parametrize(
-    ("limit", "remedy"), [("LEAST_MEMORY", "close what else runs"), ("LEAST_DISK", "free some")]
-)
+@pytest.mark.parametrize(("limit", "remedy"), [("LEAST_MEMORY", "close what else runs"), ("LEAST_DISK", "free some")])
 def test_too_little_room_is_a_lack(
     limit: str, remedy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

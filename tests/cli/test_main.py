@@ -48,9 +48,7 @@ def test_training_is_handed_its_folder_and_last_phase(monkeypatch: pytest.Monkey
     from dslearn.training import recipes
 
     asked = {}
-    monkeypatch.setattr(
-        recipes, "train_language", lambda folder, until: asked.update(folder=folder, until=until)
-    )
+    monkeypatch.setattr(recipes, "train_language", lambda folder, until: asked.update(folder=folder, until=until))
     assert main(["train", "language", "--folder", "here", "--until", "dense"]) == 0
     assert asked == {"folder": "here", "until": "dense"}
 
