@@ -36,9 +36,7 @@ class TokenStream:
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if tokens.ndim != 1 or tokens.is_floating_point() or tokens.is_complex():
-            raise ValueError(
-                f"tokens must be 1-D integers, got shape {tuple(tokens.shape)} of {tokens.dtype}"
-            )
+            raise ValueError(f"tokens must be 1-D integers, got shape {tuple(tokens.shape)} of {tokens.dtype}")
         if len(tokens) < seq_len + 1:
             raise ValueError(f"seq_len {seq_len} needs at least {seq_len + 1} tokens, got {len(tokens)}")
         step_generator(seed, 0)  # a bad seed is reported here rather than at the first batch

@@ -80,9 +80,7 @@ def _cached_ids(
 
 def _encode(documents: Sequence[Document], tokenizer: Tokenizer) -> np.ndarray:
     dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.int32
-    rows = [
-        np.array([*tokenizer.encode(document.text), tokenizer.eod], dtype=dtype) for document in documents
-    ]
+    rows = [np.array([*tokenizer.encode(document.text), tokenizer.eod], dtype=dtype) for document in documents]
     return np.concatenate(rows)
 
 

@@ -79,9 +79,7 @@ class RecallTask(_Symbols):
         if not 1 <= self.num_pairs <= self.num_keys:
             raise ValueError(f"num_pairs must be in 1…num_keys = {self.num_keys}, got {self.num_pairs}")
         if self.num_tokens < 4 * self.num_pairs:
-            raise ValueError(
-                f"num_tokens must be at least 4 · num_pairs = {4 * self.num_pairs}, got {self.num_tokens}"
-            )
+            raise ValueError(f"num_tokens must be at least 4 · num_pairs = {4 * self.num_pairs}, got {self.num_tokens}")
 
     def batch(self, seed: int, step: int, batch_size: int) -> RecallBatch:
         """Training sequences: pairs in random order, again and again, half of the slots noise."""
@@ -136,9 +134,7 @@ class NeedleTask(_Symbols):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 2 <= self.distance <= self.num_tokens - 1:
-            raise ValueError(
-                f"distance must be in 2…num_tokens - 1 = {self.num_tokens - 1}, got {self.distance}"
-            )
+            raise ValueError(f"distance must be in 2…num_tokens - 1 = {self.num_tokens - 1}, got {self.distance}")
 
     def batch(self, seed: int, step: int, batch_size: int) -> RecallBatch:
         """Sequences with one question each, at the last token."""

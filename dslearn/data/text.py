@@ -34,9 +34,9 @@ SHINGLE_WORDS = 8
 MAX_REPEATED = 0.5  # share of a document that may stand in larger documents of its domain
 MAX_LEAKED = 0.1  # share of a held-out document that may stand in train (for valid: in train and test)
 
-# Tables printed by a program rather than written by people, third-party code, and the prose domain itself.
-_EXCLUDED_FOLDERS = frozenset(
-    {"site-packages", "dist-packages", "__pycache__", "encodings", "pydoc_data", "lib-dynload"}
+# Third-party code, tables printed by a program, and the prose domain itself; pdb.py carries a topic as docstring.
+_EXCLUDED_NAMES = frozenset(
+    {"site-packages", "dist-packages", "__pycache__", "encodings", "pydoc_data", "lib-dynload", "pdb.py"}
 )
 _WORD = re.compile(r"\w+")
 _EXCLUDED_PREFIXES = ("_sysconfigdata", "config-")
@@ -170,7 +170,7 @@ def _source_paths(root: Path) -> Iterator[str]:
 
 
 def _is_excluded(name: str) -> bool:
-    return name in _EXCLUDED_FOLDERS or name.startswith(_EXCLUDED_PREFIXES)
+    return name in _EXCLUDED_NAMES or name.startswith(_EXCLUDED_PREFIXES)
 
 
 def _read_utf8(path: Path) -> str | None:
@@ -187,9 +187,8 @@ def _shingle_ids(documents: Sequence[Document]) -> tuple[dict[Document, np.ndarr
     nothing = np.zeros(0, dtype=np.uint64)
     distinct, ids = np.unique(np.concatenate([nothing, *hashes]), return_inverse=True)
     ends = np.cumsum([len(own) for own in hashes], dtype=np.int64)
-    return dict(zip(documents, np.split(ids, ends), strict=False)), len(
-        distinct
-    )  # behind the last end: nothing
+    # Behind the last end np.split returns one more, empty piece.
+    return dict(zip(documents, np.split(ids, ends), strict=False)), len(distinct)
 
 
 def _drop_near_duplicates(documents: dict[Document, np.ndarray], num_shingles: int) -> list[Document]:

@@ -70,9 +70,7 @@ class BPETokenizer:
         try:
             self._bpe: Any = tokenizers.Tokenizer.from_str(serialized)
         except Exception as error:  # the package raises bare Exception
-            raise ValueError(
-                f"Not a tokenizer in the JSON format of the tokenizers package: {error}"
-            ) from error
+            raise ValueError(f"Not a tokenizer in the JSON format of the tokenizers package: {error}") from error
 
     @property
     def vocab_size(self) -> int:
@@ -136,9 +134,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int = 4096) -> BPETokenizer:
         ValueError: `vocab_size` has no room for the bytes and `eod`, or `texts` holds no text.
     """
     if vocab_size < ByteTokenizer.vocab_size:
-        raise ValueError(
-            f"vocab_size must be at least {ByteTokenizer.vocab_size} (bytes and eod), got {vocab_size}"
-        )
+        raise ValueError(f"vocab_size must be at least {ByteTokenizer.vocab_size} (bytes and eod), got {vocab_size}")
     nonempty = [text for text in texts if text]
     if not nonempty:
         raise ValueError("Cannot train a BPE on no text")

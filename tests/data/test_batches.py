@@ -29,9 +29,7 @@ def test_seed_and_step_do_not_stand_for_one_another() -> None:
 @given(st.integers(2, 60), st.integers(1, 70), st.integers(1, 5))
 def test_windows_are_unbroken_runs_of_the_tokens(tokens: int, seq_len: int, batch_size: int) -> None:
     if tokens < seq_len + 1:
-        with pytest.raises(
-            ValueError, match=rf"seq_len {seq_len} needs at least {seq_len + 1} tokens, got {tokens}"
-        ):
+        with pytest.raises(ValueError, match=rf"seq_len {seq_len} needs at least {seq_len + 1} tokens, got {tokens}"):
             stream(tokens, seq_len=seq_len)
         return
     batch = stream(tokens, seq_len=seq_len, batch_size=batch_size).batch(3)

@@ -36,9 +36,7 @@ def kinds(tokens: Tensor) -> str:
 
 @LAYOUTS
 @pytest.mark.parametrize("size", [(4, 1), (33, 4), (256, 16), (128, 32)])
-def test_a_dictionary_answers_every_question_and_nothing_else_is_asked(
-    layout: str, size: tuple[int, int]
-) -> None:
+def test_a_dictionary_answers_every_question_and_nothing_else_is_asked(layout: str, size: tuple[int, int]) -> None:
     task = RecallTask(num_tokens=size[0], num_pairs=size[1])
     batch: RecallBatch = getattr(task, layout)(0, 0, 32)
     assert batch.tokens.shape == batch.targets.shape == (32, size[0])
@@ -90,9 +88,7 @@ def test_evaluation_shows_pairs_once_then_noise_then_asks_every_key_once() -> No
     assert torch.equal(asked, torch.arange(48, 64, 2).expand(64, 8))
 
 
-@pytest.mark.parametrize(
-    "draw", [TASK.batch, TASK.evaluation_batch, NeedleTask(num_tokens=64, distance=40).batch]
-)
+@pytest.mark.parametrize("draw", [TASK.batch, TASK.evaluation_batch, NeedleTask(num_tokens=64, distance=40).batch])
 def test_batches_are_a_pure_function_of_seed_and_step(draw) -> None:
     first, again = draw(3, 5, 16), draw(3, 5, 16)
     assert torch.equal(first.tokens, again.tokens)

@@ -65,7 +65,7 @@ def test_installed_corpus_has_three_disjoint_splits(corpus, domain) -> None:
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_no_held_out_document_of_the_corpus_nearly_repeats_training(corpus, domain) -> None:
-    seen = {run for d in corpus[domain]["train"] for run in word_runs(d.text)}
+    seen = {run for found in corpus.values() for d in found["train"] for run in word_runs(d.text)}
     for held_out in corpus[domain]["valid"] + corpus[domain]["test"]:
         own = word_runs(held_out.text)
         assert len(own & seen) <= MAX_LEAKED * len(own), held_out.path
@@ -73,9 +73,7 @@ def test_no_held_out_document_of_the_corpus_nearly_repeats_training(corpus, doma
 
 def test_code_leaves_out_foreign_generated_and_prose_files(corpus) -> None:
     paths = [d.path for split in SPLITS for d in corpus["code"][split]]
-    assert not [
-        p for p in paths if p.startswith(("site-packages/", "encodings/", "pydoc_data/", "_sysconfigdata"))
-    ]
+    assert not [p for p in paths if p.startswith(("site-packages/", "encodings/", "pydoc_data/", "_sysconfigdata"))]
     assert {"json/decoder.py", "argparse.py"} <= set(paths)
 
 
@@ -111,8 +109,7 @@ def test_a_held_out_document_pieced_together_from_several_training_files_goes() 
     pieces = [lines(f"part{i}", 12) for i in range(3)]
     quoting = [row for piece in pieces for row in piece[:6]] + lines("own", 60)
     train = [
-        document(path_in("train", prefix=f"p{i}"), piece + lines(f"rest{i}", 40))
-        for i, piece in enumerate(pieces)
+        document(path_in("train", prefix=f"p{i}"), piece + lines(f"rest{i}", 40)) for i, piece in enumerate(pieces)
     ]
     held_out = document(path_in("test"), quoting)
     assert share(held_out, train) > MAX_LEAKED

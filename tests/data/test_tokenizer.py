@@ -55,9 +55,7 @@ def test_eod_is_the_last_id_and_decodes_to_nothing(tokenizer) -> None:
 @TOKENIZERS
 @pytest.mark.parametrize("wrong", [-1, 100_000])
 def test_unknown_ids_are_named(tokenizer, wrong: int) -> None:
-    with pytest.raises(
-        ValueError, match=rf"Token id {wrong} is outside the vocabulary 0…{tokenizer.vocab_size - 1}"
-    ):
+    with pytest.raises(ValueError, match=rf"Token id {wrong} is outside the vocabulary 0…{tokenizer.vocab_size - 1}"):
         tokenizer.decode([1, wrong])
 
 
