@@ -21,6 +21,4 @@ def require(module: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or module.partition(".")[0] != error.name.partition(".")[0]:
             raise  # the package is there, and something of its own is missing
-        raise MissingExtraError(
-            f"This needs the extra '{extra}': pip install \"dslearn[{extra}]\""
-        ) from error
+        raise MissingExtraError(f"This needs the extra '{extra}': pip install \"dslearn[{extra}]\"") from error

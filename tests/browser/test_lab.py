@@ -136,7 +136,7 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 def errors(notebook: nbformat.NotebookNode) -> list[str]:
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
-    return ["\n".join(output.traceback) for output in outputs if output.output_type == "error"]
+    return [f"{output.ename}: {output.evalue}" for output in outputs if output.output_type == "error"]
 
 
 def screenshot(page: Page, name: str) -> None:
