@@ -82,8 +82,8 @@ def test_jupyterlab_opens_and_runs_the_first_chapter(course: Path, address: str,
     page.on("request", lambda request: asked.append(request.url))
     page.on("websocket", lambda socket: asked.append(socket.url))
     open_when_up(page, address)
-    idle = page.locator(".jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status=idle]")
-    expect(idle).to_be_visible(timeout=1000 * OPEN_SECONDS)
+    kernel = page.locator(".jp-NotebookPanel-toolbar .jp-KernelName")
+    expect(kernel).to_have_text(re.compile("^Python 3"), timeout=1000 * OPEN_SECONDS)
     expect(page.locator(".jp-RenderedMarkdown h1").first).to_be_visible(timeout=1000 * OPEN_SECONDS)
     screenshot(page, "lab_opened")
 
