@@ -210,7 +210,7 @@ def from_row(row: dict[str, Any]) -> Measurement:
     return Measurement(**{**row, "spread": spread, "seeds": tuple(row["seeds"])})
 
 
-def figures(value: float) -> str:
+def figures(value: Number) -> str:
     """Return ``value`` with three significant figures, and whole numbers in full with thousands separated."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
@@ -220,7 +220,7 @@ def figures(value: float) -> str:
     return f"{value:,.{decimals}f}"
 
 
-def quantity(value: float, unit: str) -> str:
+def quantity(value: Number, unit: str) -> str:
     """Return ``value`` with its unit; ``×`` and ``%`` stand close to the number."""
     return f"{figures(value)}{'' if unit in ('×', '') else ' '}{unit}"
 

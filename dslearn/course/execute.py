@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -44,8 +45,8 @@ class Budget:
         megabytes: size of the stored notebook.
     """
 
-    seconds: float = 100.0
-    megabytes: float = 1.0
+    seconds: int | float = 100
+    megabytes: int | float = 1
 
     def __post_init__(self) -> None:
         for name in ("seconds", "megabytes"):
@@ -152,7 +153,7 @@ def _run(
     seconds, memory, proof, cell, start = 0.0, 0.0, None, None, 0.0
     try:
         # A cell that alone outlasts the chapter's budget has failed already.
-        with offline_kernel(notebook, path.resolve().parent, ledger, budget.seconds, method) as client:
+        with offline_kernel(notebook, path.resolve().parent, ledger, math.ceil(budget.seconds), method) as client:
             proof = prove_blocked(client, method)
             start = time.perf_counter()
             for index, cell in enumerate(notebook.cells):

@@ -129,7 +129,7 @@ class OfflineKernelManager(AsyncKernelManager):
 
 @contextmanager
 def offline_kernel(
-    notebook: NotebookNode, folder: Path, ledger: Path, timeout: float, method: str
+    notebook: NotebookNode, folder: Path, ledger: Path, timeout: int, method: str
 ) -> Iterator[NotebookClient]:
     """Yield a client whose fresh kernel runs in ``folder``, offline, and keeps its claims in ``ledger``.
 
@@ -137,7 +137,7 @@ def offline_kernel(
         notebook: the notebook whose cells will be executed.
         folder: the kernel's working directory.
         ledger: file for predictions and claims made in the kernel.
-        timeout: seconds a single cell may take.
+        timeout: whole seconds a single cell may take.
         method: ``"namespace"`` or ``"guard"``, as told by :func:`blocking_method`.
     """
     with tempfile.TemporaryDirectory(prefix="dsl-") as scratch:

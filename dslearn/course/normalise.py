@@ -46,8 +46,8 @@ def scrub(text: str, root: Path | None = None) -> str:
 
 def _metadata(metadata: NotebookNode) -> NotebookNode:
     kept = {key: metadata[key] for key in ("title", "authors", "widgets") if key in metadata}
-    kept["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    kept["language_info"] = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"}
+    kept["kernelspec"] = NotebookNode(display_name="Python 3", language="python", name="python3")
+    kept["language_info"] = NotebookNode(file_extension=".py", mimetype="text/x-python", name="python")
     return NotebookNode(kept)
 
 

@@ -14,6 +14,7 @@ from dslearn.plots.figure import (
     INK,
     VERMILLION,
     DescribedFigure,
+    Number,
     Numbers,
     array,
     card,
@@ -27,7 +28,7 @@ def bars_with_spread(
     *,
     quantity: str,
     unit: str = "",
-    reference: tuple[str, float] | None = None,
+    reference: tuple[str, Number] | None = None,
     title: str = "",
 ) -> DescribedFigure:
     """Draw a bar for each median, with a whisker from the lowest to the highest sample and a dot for each.

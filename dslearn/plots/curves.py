@@ -16,6 +16,7 @@ from dslearn.plots.figure import (
     PALETTE,
     QUIET,
     DescribedFigure,
+    Number,
     Numbers,
     array,
     card,
@@ -106,9 +107,7 @@ def crossover(
     axes.legend(loc="upper left")
     told = f"they cross near {_two_figures(where)} tokens" if where is not None else "they do not cross"
     ends = f"at {x[-1]:,.0f} tokens {names[0]} takes {first[-1] / second[-1]:.1f} times as long as {names[1]}"
-    return figure_with_alt(
-        fig, f"Time in {unit} against length for {names[0]} and {names[1]}: {told}; {ends}."
-    )
+    return figure_with_alt(fig, f"Time in {unit} against length for {names[0]} and {names[1]}: {told}; {ends}.")
 
 
 @rc_context(HOUSE_STYLE)
@@ -118,7 +117,7 @@ def learning_curves(
     *,
     quantity: str = "validation loss",
     unit: str = "bits per byte",
-    chance: float | None = None,
+    chance: Number | None = None,
     title: str = "",
 ) -> DescribedFigure:
     """Draw several named runs against training steps, with a band from the lowest to the highest seed.
@@ -141,14 +140,12 @@ def learning_curves(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_title(title or f"{quantity.capitalize()} while training")
     axes.legend()
-    return figure_with_alt(
-        fig, f"{quantity.capitalize()} against training steps. At the end: {_ends(series)}."
-    )
+    return figure_with_alt(fig, f"{quantity.capitalize()} against training steps. At the end: {_ends(series)}.")
 
 
 @rc_context(HOUSE_STYLE)
 def recall_by_distance(
-    distances: Numbers, accuracies: Mapping[str, Numbers], *, chance: float | None = None, title: str = ""
+    distances: Numbers, accuracies: Mapping[str, Numbers], *, chance: Number | None = None, title: str = ""
 ) -> DescribedFigure:
     """Draw the share of facts recalled against how many tokens ago they stood.
 
@@ -181,9 +178,7 @@ def log_slope(lengths: np.ndarray, costs: np.ndarray) -> float:
         ValueError: fewer than two lengths, or a value that has no logarithm.
     """
     if len(lengths) < 2 or (lengths <= 0).any() or (costs <= 0).any():
-        raise ValueError(
-            f"a slope needs two or more positive points; got {lengths.tolist()} and {costs.tolist()}"
-        )
+        raise ValueError(f"a slope needs two or more positive points; got {lengths.tolist()} and {costs.tolist()}")
     return float(np.polyfit(np.log(lengths), np.log(costs), 1)[0])
 
 
@@ -202,9 +197,7 @@ def crossing(lengths: np.ndarray, first: np.ndarray, second: np.ndarray) -> floa
     return float(np.exp(log_x[last] + share * (log_x[last + 1] - log_x[last])))
 
 
-def _draw_series(
-    axes: Axes, x: np.ndarray, series: Mapping[str, np.ndarray], *, markers: bool = True
-) -> None:
+def _draw_series(axes: Axes, x: np.ndarray, series: Mapping[str, np.ndarray], *, markers: bool = True) -> None:
     for index, (name, values) in enumerate(series.items()):
         middle, low, high = median_and_band(values)
         colour = PALETTE[index % len(PALETTE)]
@@ -225,7 +218,7 @@ def _plain_numbers(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
 
 
-def _chance_line(axes: Axes, chance: float | None) -> None:
+def _chance_line(axes: Axes, chance: Number | None) -> None:
     if chance is not None:
         axes.axhline(chance, color=QUIET, linestyle=":", linewidth=1.5, label="guessing")
 
@@ -236,6 +229,4 @@ def _two_figures(value: float) -> str:
 
 
 def _ends(series: Mapping[str, np.ndarray], suffix: str = "") -> str:
-    return "; ".join(
-        f"{name}: {median_and_band(values)[0][-1]:.3g}{suffix}" for name, values in series.items()
-    )
+    return "; ".join(f"{name}: {median_and_band(values)[0][-1]:.3g}{suffix}" for name, values in series.items())

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+Number = int | float
 Numbers = Sequence[int] | Sequence[float] | Sequence[int | float] | np.ndarray | Tensor
 
 # Okabe & Ito (2008), darkened where the original is too pale for a line on a light card.
@@ -89,9 +90,7 @@ class DescribedFigure(Figure):
         drawn, small = io.BytesIO(), io.BytesIO()
         self.savefig(drawn, format="png", dpi=_INCH * _SHARPNESS, facecolor=CARD, edgecolor=RULE)
         # A drawing has few colours; a palette of them takes a third of the space in a notebook.
-        Image.open(drawn).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(
-            small, "png", optimize=True
-        )
+        Image.open(drawn).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(small, "png", optimize=True)
         return small.getvalue()
 
 
@@ -117,9 +116,7 @@ def figure_with_alt(fig: Figure, alt: str) -> DescribedFigure:
 
 def card(height: float, *, columns: int = 1, width: float = 6.4) -> tuple[DescribedFigure, list[Axes]]:
     """Return an empty card, ``width`` × ``height`` inches, with ``columns`` axes side by side."""
-    fig = DescribedFigure(
-        figsize=(width, height), layout="constrained", facecolor=CARD, edgecolor=RULE, linewidth=1.0
-    )
+    fig = DescribedFigure(figsize=(width, height), layout="constrained", facecolor=CARD, edgecolor=RULE, linewidth=1.0)
     fig.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
     return fig, list(np.atleast_1d(fig.subplots(1, columns)))
 
@@ -141,9 +138,7 @@ def same_length(lengths: np.ndarray, series: dict[str, np.ndarray]) -> None:
         raise ValueError("nothing to draw: the table of series is empty")
     for name, values in series.items():
         if values.shape[-1:] != lengths.shape:
-            raise ValueError(
-                f"{name!r} has shape {values.shape}; its last axis must have {len(lengths)} entries"
-            )
+            raise ValueError(f"{name!r} has shape {values.shape}; its last axis must have {len(lengths)} entries")
 
 
 def median_and_band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

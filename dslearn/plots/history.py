@@ -32,7 +32,7 @@ class Event:
         label: a few words.
     """
 
-    year: float
+    year: int | float
     label: str
 
 
@@ -56,15 +56,13 @@ def timeline(
     """
     if not story or not record:
         raise ValueError(f"both columns need events; got {len(story)} and {len(record)}")
-    years = [event.year for event in (*story, *record)]
+    years = [float(event.year) for event in (*story, *record)]
     first, last = min(years), max(years)
     fig, (axes,) = card(max(4.2, 0.46 * max(len(story), len(record)) + 1.2))
     years_per_inch = (last - first + 1.8) / (fig.get_size_inches()[1] - 0.5)
     bottoms = [
         _column(axes, events, side, colour, name, first, years_per_inch)
-        for events, side, colour, name in zip(
-            (story, record), (-1, 1), (VERMILLION, BLUE), names, strict=True
-        )
+        for events, side, colour, name in zip((story, record), (-1, 1), (VERMILLION, BLUE), names, strict=True)
     ]
     axes.set(xlim=(-1, 1), ylim=(max(last, *bottoms) + 0.4, first - 0.9))
     axes.axis("off")
@@ -90,7 +88,7 @@ def _column(
     axes.annotate(name, (side * 0.2, first - 0.75), ha=align, va="center", color=colour, weight="bold")
     texts = [textwrap.fill(event.label, 32) for event in events]
     heights = [(text.count("\n") + 1.45) * _LINE * per_inch for text in texts]
-    places = _spread_out([event.year for event in events], heights)
+    places = _spread_out([float(event.year) for event in events], heights)
     for event, text, place in zip(events, texts, places, strict=True):
         leader = [side * 0.07, side * 0.12, side * 0.18]
         axes.plot(leader, [event.year, event.year, place], color=QUIET, linewidth=0.8, alpha=0.6)
@@ -107,10 +105,7 @@ def _spread_out(wanted: list[float], heights: list[float]) -> list[float]:
     groups: list[tuple[list[int], float]] = []  # members, centre
     for index in range(len(wanted)):
         members, centre = [index], wanted[index]
-        while (
-            groups
-            and groups[-1][1] + _size(groups[-1][0], heights) / 2 > centre - _size(members, heights) / 2
-        ):
+        while groups and groups[-1][1] + _size(groups[-1][0], heights) / 2 > centre - _size(members, heights) / 2:
             members = groups.pop()[0] + members
             centre = sum(wanted[member] for member in members) / len(members)
         groups.append((members, centre))

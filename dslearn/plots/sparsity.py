@@ -30,9 +30,7 @@ _UNREAD, _FUTURE, _SCORED = "#e4e1d9", CARD, "#9cc7e3"
 
 
 @rc_context(HOUSE_STYLE)
-def attention_mask(
-    masks: Mapping[str, Numbers], *, block_size: int | None = None, title: str = ""
-) -> DescribedFigure:
+def attention_mask(masks: Mapping[str, Numbers], *, block_size: int | None = None, title: str = "") -> DescribedFigure:
     """Draw which keys each query reads, one panel a mask, for a single head.
 
     Args:
@@ -44,9 +42,7 @@ def attention_mask(
         ValueError: a mask that is not a matrix, or none.
     """
     panels = {name: array(mask) != 0 for name, mask in masks.items()}
-    if wrong := [name for name, mask in panels.items() if mask.ndim != 2] or (
-        [] if panels else ["the table"]
-    ):
+    if wrong := [name for name, mask in panels.items() if mask.ndim != 2] or ([] if panels else ["the table"]):
         raise ValueError(f"a mask has the shape (queries, keys); look at {', '.join(wrong)}")
     fig, columns = card(6.4 / max(2, len(panels)) + 1.35, columns=len(panels))
     for axes, (name, mask) in zip(columns, panels.items(), strict=True):
@@ -102,9 +98,7 @@ def tree_descent(levels: Sequence[TreeLevel], *, title: str = "") -> DescribedFi
     for row, level in enumerate(levels):
         _tree_row(axes, row, level)
     axes.set(xlim=(0, 1), ylim=(len(levels) - 0.35, -0.65))
-    axes.set_yticks(
-        range(len(levels)), [f"{level.num_nodes:,} node{'s'[: level.num_nodes > 1]}" for level in levels]
-    )
+    axes.set_yticks(range(len(levels)), [f"{level.num_nodes:,} node{'s'[: level.num_nodes > 1]}" for level in levels])
     axes.set_xticks([0, 1], ["first token", "last token"])
     axes.tick_params(length=0)
     for side in axes.spines.values():
