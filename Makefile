@@ -36,7 +36,7 @@ lint: setup ## ruff and pyright (under 1 min)
 	$(BIN)/pyright
 
 unit: setup ## unit and oracle tests with coverage (about 5 min)
-	$(BIN)/python -m pytest -m "not wheel and not browser and not notebook" --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not wheel and not browser" --cov --cov-report=term
 
 wheel: setup ## build the wheel, install it into an empty environment, use it (about 2 min)
 	$(BIN)/python -m pytest -m wheel
