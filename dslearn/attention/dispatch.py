@@ -27,7 +27,7 @@ LARGEST = 2.0**100  # a sum of weights beyond this asks for a better reference
 
 @dataclass(frozen=True)
 class _Head:
-    """One head's tokens from the start of the first query's block, in whole blocks; the first ``skip`` are no queries."""
+    """One head's tokens from the start of the first query's block, in whole blocks; the first ``skip`` are none."""
 
     q: Float[Tensor, "tokens dim"]
     k: Float[Tensor, "blocks size dim"]
@@ -39,10 +39,9 @@ class _Head:
     def of(cls, q: Tensor, k: Tensor, v: Tensor, block_size: int) -> _Head:
         start = len(k) - len(q)
         skip, rest = start % block_size, -len(k) % block_size
-        pad = (0, 0, 0, rest)
-        q = F.pad(q * (q.shape[-1] ** -0.5 * LOG2E), (0, 0, skip, rest))
-        k = F.pad(k, pad).view(-1, block_size, k.shape[-1])
-        v = F.pad(v, pad).view(-1, block_size, v.shape[-1])
+        q = _pad(q * (q.shape[-1] ** -0.5 * LOG2E), skip, rest)
+        k = _pad(k, 0, rest).unflatten(0, (-1, block_size))
+        v = _pad(v, 0, rest).unflatten(0, (-1, block_size))
         return cls(q, k, v, start // block_size, skip)
 
     def own_scores(self) -> Float[Tensor, "own size size"]:
@@ -52,47 +51,76 @@ class _Head:
         return scores.masked_fill_(torch.ones(size, size, dtype=torch.bool, device=scores.device).triu(1), -torch.inf)
 
 
-def _by_block(chosen: Int[Tensor, "queries past"], head: _Head) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """For each key block that anyone chose: its number, the rows of those queries, and their places in ``chosen``."""
-    place = (chosen >= 0).flatten().nonzero().squeeze(-1)
-    block = chosen.flatten()[place]
-    order = block.argsort(stable=True)
-    place = place[order]
-    rows = place // chosen.shape[-1] + head.skip
-    sizes = torch.bincount(block, minlength=len(head.k)).tolist()
-    for number, (row, where) in enumerate(zip(rows.split(sizes), place.split(sizes), strict=True)):
-        if len(row):
-            yield number, row, where
+def _pad(x: Float[Tensor, "tokens *dim"], before: int, after: int) -> Float[Tensor, "padded *dim"]:
+    """Rows of zeros around ``x``; ``x`` itself where none are needed."""
+    return F.pad(x, (*(0, 0) * (x.ndim - 1), before, after)) if before or after else x
 
 
-def _highest(
-    head: _Head, chosen: Int[Tensor, "queries past"], own: Float[Tensor, " tokens"]
-) -> Float[Tensor, " tokens"]:
+@dataclass(frozen=True)
+class _Plan:
+    """Which queries go to which key block: ``order`` sorts the choices by block, ``rows`` are their queries."""
+
+    order: Int[Tensor, " choices"]
+    rows: Int[Tensor, " choices"]
+    sizes: list[int]
+
+    @classmethod
+    def of(cls, chosen: Int[Tensor, "queries past"], head: _Head) -> _Plan:
+        block, order = chosen.flatten().sort(stable=True)
+        absent, *sizes = torch.bincount(block + 1, minlength=len(head.k) + 1).tolist()
+        order = order[absent:]
+        return cls(order, order // max(chosen.shape[-1], 1) + head.skip, sizes)
+
+    def split(self, by_choice: Tensor | None = None) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """For each key block that anyone chose: its number, its queries' rows, and its part of a tensor by choice."""
+        rows = self.rows.split(self.sizes)
+        parts = rows if by_choice is None else by_choice.split(self.sizes)
+        return (
+            (number, row, part)
+            for number, (row, part) in enumerate(zip(rows, parts, strict=True))
+            if self.sizes[number]
+        )
+
+
+def _highest(head: _Head, plan: _Plan, own: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
     """The true maximum of each query's scores, for the rare inputs that need it."""
     highest = own.clone()
-    for number, row, _ in _by_block(chosen, head):
-        highest[row] = torch.maximum(highest[row], (head.q[row] @ head.k[number].T).amax(-1))
+    for number, rows, _ in plan.split():
+        highest[rows] = torch.maximum(highest[rows], (head.q[rows] @ head.k[number].T).amax(-1))
     return highest
 
 
 def _attend(
-    head: _Head,
-    chosen: Int[Tensor, "queries past"],
-    own: Float[Tensor, "own size size"],
-    reference: Float[Tensor, " tokens"],
-) -> tuple[Float[Tensor, "tokens value_dim"], Float[Tensor, " tokens"], Float[Tensor, "queries past"]]:
-    """Weighted sum of values, sum of weights, and weight of each choice, all relative to 2**reference."""
-    own = own.sub_(reference.view(*own.shape[:2], 1)).exp2_()
-    total = own.sum(-1).flatten()
+    head: _Head, plan: _Plan, reference: Float[Tensor, " tokens"]
+) -> tuple[Float[Tensor, "tokens value_dim"], Float[Tensor, " tokens"], Float[Tensor, " choices"]]:
+    """Weighted sum of values, and the weights of the own block and of each choice, all relative to 2**reference."""
+    own = head.own_scores().sub_(reference.view(-1, head.k.shape[1], 1)).exp2_()
     mixed = torch.bmm(own, head.v[head.first :]).flatten(0, 1)
-    mass = total.new_zeros(chosen.numel())
-    for number, row, where in _by_block(chosen, head):
-        weights = (head.q.index_select(0, row) @ head.k[number].T).sub_(reference[row, None]).exp2_()
-        part = weights.sum(-1)
-        mass[where] = part
-        total.index_add_(0, row, part)
-        mixed.index_add_(0, row, weights @ head.v[number])
-    return mixed, total, mass.view_as(chosen)
+    mass = own.new_empty(len(plan.rows))
+    keys, values = head.k.mT.unbind(), head.v.unbind()
+    for number, rows, part in plan.split(mass):
+        weights = (head.q.index_select(0, rows) @ keys[number]).sub_(reference[rows, None]).exp2_()
+        torch.sum(weights, dim=-1, out=part)
+        mixed.index_add_(0, rows, weights @ values[number])
+    return mixed, own.sum(-1).flatten(), mass
+
+
+def _forward_head(
+    head: _Head, chosen: Int[Tensor, "queries top_k"]
+) -> tuple[Float[Tensor, "queries value_dim"], Float[Tensor, "queries top_k"], Float[Tensor, " queries"]]:
+    """Output, share of the softmax on each chosen block, and log2 of the sum that divides it."""
+    plan = _Plan.of(chosen[:, 1:], head)
+    reference = head.own_scores().amax(-1).flatten()
+    mixed, own, past = _attend(head, plan, reference)
+    if not bool((past < LARGEST).all()):
+        reference = _highest(head, plan, reference)
+        mixed, own, past = _attend(head, plan, reference)
+    queries = slice(head.skip, head.skip + len(chosen))
+    mass = torch.zeros(chosen.shape, dtype=own.dtype, device=own.device)
+    mass[:, 0] = own[queries]
+    mass.view(-1)[plan.order + plan.order // max(chosen.shape[1] - 1, 1) + 1] = past
+    total = mass.sum(-1, keepdim=True)
+    return mixed[queries].div_(total), mass.div_(total), reference[queries] + total.squeeze(-1).log2()
 
 
 class DispatchedAttention(torch.autograd.Function):
@@ -102,21 +130,10 @@ class DispatchedAttention(torch.autograd.Function):
     def forward(ctx, q, k, v, chosen, block_size: int):
         wide = torch.promote_types(q.dtype, torch.float32)
         out = q.new_empty(*q.shape[:-1], v.shape[-1])
-        log_sum = q.new_empty(q.shape[:-1], dtype=wide)
-        mass = q.new_empty(chosen.shape, dtype=wide)
+        mass, log_sum = q.new_empty(chosen.shape, dtype=wide), q.new_empty(q.shape[:-1], dtype=wide)
         for i in range(len(q)):
             head = _Head.of(q[i].to(wide), k[i].to(wide), v[i].to(wide), block_size)
-            real = slice(head.skip, head.skip + q.shape[1])
-            own = head.own_scores()
-            reference = own.amax(-1).flatten()
-            mixed, total, past = _attend(head, chosen[i, :, 1:], own, reference)
-            if not bool((total < LARGEST).all()):
-                reference = _highest(head, chosen[i, :, 1:], reference)
-                mixed, total, past = _attend(head, chosen[i, :, 1:], head.own_scores(), reference)
-            out[i] = (mixed / total[:, None])[real]
-            mass[i, :, 1:] = past / total[real, None]
-            mass[i, :, 0] = 1 - mass[i, :, 1:].sum(-1)
-            log_sum[i] = (reference + total.log2())[real]
+            out[i], mass[i], log_sum[i] = _forward_head(head, chosen[i])
         ctx.save_for_backward(q, k, v, chosen, out, log_sum)
         ctx.block_size = block_size
         ctx.mark_non_differentiable(mass)
@@ -124,39 +141,45 @@ class DispatchedAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad, _):
+    def backward(ctx, *grads):  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, chosen, out, log_sum = ctx.saved_tensors
         wide = log_sum.dtype
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         for i in range(len(q)):
             head = _Head.of(q[i].to(wide), k[i].to(wide), v[i].to(wide), ctx.block_size)
-            dq[i], dk[i], dv[i] = _backward_head(
-                head, chosen[i, :, 1:], grad[i].to(wide), out[i].to(wide), log_sum[i], keys=k.shape[1]
-            )
+            gradients = _backward_head(head, chosen[i], grads[0][i].to(wide), out[i].to(wide), log_sum[i])
+            for total, part in zip((dq, dk, dv), gradients, strict=True):
+                total[i] = part[: total.shape[1]]
         return dq, dk, dv, None, None
 
 
-def _backward_head(head: _Head, chosen, grad, out, log_sum, *, keys: int):
+def _backward_head(
+    head: _Head,
+    chosen: Int[Tensor, "queries top_k"],
+    grad: Float[Tensor, "queries value_dim"],
+    out: Float[Tensor, "queries value_dim"],
+    log_sum: Float[Tensor, " queries"],
+) -> tuple[Float[Tensor, "queries dim"], Float[Tensor, "keys dim"], Float[Tensor, "keys value_dim"]]:
+    """Gradients of the queries, and of the keys and values in whole blocks. The weights are computed again."""
     rest = len(head.q) - head.skip - len(grad)
-    grad, log_sum = F.pad(grad, (0, 0, head.skip, rest)), F.pad(log_sum, (head.skip, rest))
-    inner = F.pad((grad[head.skip : head.skip + len(out)] * out).sum(-1), (head.skip, rest))
-    size, dim = head.k.shape[1:]
+    inner = _pad((grad * out).sum(-1), head.skip, rest)
+    grad, log_sum = _pad(grad, head.skip, rest), _pad(log_sum, head.skip, rest)
     dk, dv = torch.zeros_like(head.k), torch.zeros_like(head.v)
+    own = slice(head.first, None)
 
-    weights = head.own_scores().sub_(log_sum.view(-1, size, 1)).exp2_()
-    d_out = grad.view(-1, size, grad.shape[-1])
-    d_scores = (torch.bmm(d_out, head.v[head.first :].mT) - inner.view(-1, size, 1)).mul_(weights)
-    dq = torch.bmm(d_scores, head.k[head.first :]).view(-1, dim)
-    dk[head.first :] = torch.bmm(d_scores.mT, head.q.view(-1, size, dim))
-    dv[head.first :] = torch.bmm(weights.mT, d_out)
+    q, d_out = head.q.view(dk[own].shape), grad.view(dv[own].shape)
+    weights = head.own_scores().sub_(log_sum.view(*q.shape[:2], 1)).exp2_()
+    d_scores = torch.bmm(d_out, head.v[own].mT).sub_(inner.view(*q.shape[:2], 1)).mul_(weights)
+    dq = torch.bmm(d_scores, head.k[own]).flatten(0, 1)
+    dk[own], dv[own] = torch.bmm(d_scores.mT, q), torch.bmm(weights.mT, d_out)
 
-    for number, row, _ in _by_block(chosen, head):
-        rows, d_out = head.q.index_select(0, row), grad.index_select(0, row)
-        weights = (rows @ head.k[number].T).sub_(log_sum[row, None]).exp2_()
-        d_scores = (d_out @ head.v[number].T).sub_(inner[row, None]).mul_(weights)
-        dq.index_add_(0, row, d_scores @ head.k[number])
-        dk[number] += d_scores.T @ rows
-        dv[number] += weights.T @ d_out
+    for number, rows, _ in _Plan.of(chosen[:, 1:], head).split():
+        q, d_out = head.q.index_select(0, rows), grad.index_select(0, rows)
+        weights = (q @ head.k[number].T).sub_(log_sum[rows, None]).exp2_()
+        d_scores = (d_out @ head.v[number].T).sub_(inner[rows, None]).mul_(weights)
+        dq.index_add_(0, rows, d_scores @ head.k[number])
+        dk[number].addmm_(d_scores.T, q)
+        dv[number].addmm_(weights.T, d_out)
 
-    scale = dim**-0.5
-    return dq[head.skip : head.skip + len(out)] * scale, dk.view(-1, dim)[:keys] / LOG2E, dv.flatten(0, 1)[:keys]
+    queries = slice(head.skip, head.skip + len(out))
+    return dq[queries] * head.k.shape[-1] ** -0.5, dk.flatten(0, 1) / LOG2E, dv.flatten(0, 1)

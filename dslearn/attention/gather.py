@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -22,65 +22,110 @@ class Layout:
     keys: int
     block_size: int
     unit: int
+    top_k: int
 
     @property
-    def start(self) -> int:
-        """Token of the first query."""
-        return self.keys - self.queries
+    def units(self) -> int:
+        return -(-self.queries // self.unit)
+
+    @property
+    def step(self) -> int:
+        """How many units' scores stay in cache together."""
+        return max(1, CHUNK // (self.unit * self.top_k * self.block_size))
+
+    def late(self, device: torch.device) -> Bool[Tensor, "units unit size"]:
+        """Which keys of a query's own block come after it."""
+        token = torch.arange(self.keys - self.queries, self.keys - self.queries + self.units * self.unit, device=device)
+        key = torch.arange(self.block_size, device=device)
+        return (key > token[:, None] % self.block_size).view(self.units, self.unit, self.block_size)
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Memory that every chunk uses anew: fresh pages cost more than the arithmetic done on them."""
+
+    keys: Float[Tensor, " key_numbers"]
+    values: Float[Tensor, " value_numbers"]
+    scores: Float[Tensor, " score_numbers"]
+
+    @classmethod
+    def of(cls, layout: Layout, q: Tensor, v: Tensor) -> Scratch:
+        rows = min(layout.units, layout.step) * layout.top_k * layout.block_size
+        wide = torch.promote_types(q.dtype, torch.float32)
+        sizes = (rows * q.shape[-1], rows * v.shape[-1], rows * layout.unit)
+        return cls(*(torch.empty(size, dtype=wide, device=q.device) for size in sizes))
 
 
 class _Blocks:
     """One head's keys or values as rows of a block each; the last, incomplete one is padded apart, without a copy."""
 
     def __init__(self, x: Float[Tensor, "tokens dim"], block_size: int) -> None:
-        self.shape = (block_size, x.shape[-1])
+        self.dim, self.size = x.shape[-1], block_size * x.shape[-1]
         self.complete = len(x) // block_size
         whole, rest = x[: self.complete * block_size], x[self.complete * block_size :]
-        self.rows = whole.reshape(self.complete, self.shape[0] * self.shape[1])
+        self.rows = whole.reshape(self.complete, self.size)
         self.last = F.pad(rest, (0, 0, 0, -len(rest) % block_size)).flatten()
 
-    def gather(self, chosen: Int[Tensor, "units top_k"]) -> Float[Tensor, "units keys dim"]:
-        """The blocks of each unit side by side; the absent block −1 gives some block, for a mask to hide."""
-        flat = chosen.clamp(min=0).flatten()
+    def gather(self, blocks: Int[Tensor, " blocks"], scratch: Tensor) -> Float[Tensor, "keys dim"]:
+        """The blocks one after the other."""
+        rows = scratch[: len(blocks) * self.size].view(len(blocks), -1)
+        if not len(self.last):
+            torch.index_select(self.rows, 0, blocks, out=rows)
+            return rows.view(-1, self.dim)
         if self.complete:
-            rows = self.rows.index_select(0, flat.clamp(max=self.complete - 1))
-        else:
-            rows = self.last.expand(len(flat), -1).clone()
-        if self.last.numel():
-            rows[flat == self.complete] = self.last
-        return rows.view(len(chosen), -1, self.shape[-1])
+            torch.index_select(self.rows, 0, blocks.clamp(max=self.complete - 1), out=rows)
+        rows[blocks == self.complete] = self.last
+        return rows.view(-1, self.dim)
 
 
-def _chunks(
-    q: Float[Tensor, "queries dim"], chosen: Int[Tensor, "units top_k"], layout: Layout
-) -> Iterator[tuple[slice, Float[Tensor, "units unit dim"], Int[Tensor, "units top_k"]]]:
-    """Units that fit in cache together: the queries they hold, padded to whole units, and their blocks."""
-    size = layout.unit
-    step = max(1, CHUNK // (size * chosen.shape[-1] * layout.block_size))
-    for at in range(0, len(chosen), step):
-        part = chosen[at : at + step]
-        queries = slice(at * size, min((at + len(part)) * size, layout.queries))
-        rows = q[queries]
-        yield queries, F.pad(rows, (0, 0, 0, len(part) * size - len(rows))).view(len(part), size, -1), part
+class _Head:
+    """One head's units of queries with the keys and values they read, a cacheful at a time."""
+
+    def __init__(
+        self,
+        q: Float[Tensor, "queries dim"],
+        k: Float[Tensor, "keys dim"],
+        v: Float[Tensor, "keys value_dim"],
+        chosen: Int[Tensor, "units top_k"],
+        layout: Layout,
+    ) -> None:
+        self.layout = layout
+        self.q = _in_units(q, layout)
+        self.k, self.v = _Blocks(k, layout.block_size), _Blocks(v, layout.block_size)
+        self.blocks = chosen.clamp(min=0)  # an absent block −1 reads block 0 and is hidden
+        self.absent = chosen < 0
+        lacking = self.absent.any(dim=-1).nonzero()
+        self.full_from = int(lacking[-1]) + 1 if len(lacking) else 0
+
+    def chunks(self) -> Iterator[slice]:
+        """The units, as many at a time as stay in cache."""
+        return (slice(at, at + self.layout.step) for at in range(0, len(self.q), self.layout.step))
+
+    def read(self, part: slice, scratch: Scratch) -> tuple[Float[Tensor, "units keys dim"], Tensor]:
+        """Keys and values of the units' blocks."""
+        flat, units = self.blocks[part].flatten(), len(self.blocks[part])
+        keys, values = self.k.gather(flat, scratch.keys), self.v.gather(flat, scratch.values)
+        return keys.view(units, -1, self.k.dim), values.view(units, -1, self.v.dim)
+
+    def weights(
+        self, part: slice, k: Float[Tensor, "units keys dim"], late: Tensor, scratch: Tensor
+    ) -> Float[Tensor, "units unit keys"]:
+        """softmax(q kᵀ / √dim) over the units' blocks."""
+        q, size = self.q[part], self.layout.block_size
+        scores = scratch[: len(q) * q.shape[1] * k.shape[1]].view(len(q), q.shape[1], -1)
+        scores.baddbmm_(q, k.mT, beta=0, alpha=self.k.dim**-0.5)
+        by_block = scores.unflatten(-1, (-1, size))
+        by_block[:, :, 0].masked_fill_(late[part], -torch.inf)
+        if part.start < self.full_from:
+            by_block.masked_fill_(self.absent[part][:, None, :, None], -torch.inf)
+        return torch.softmax(scores, dim=-1, out=scores)
 
 
-def _weights(
-    q: Float[Tensor, "units unit dim"],
-    k: Float[Tensor, "units keys dim"],
-    chosen: Int[Tensor, "units top_k"],
-    first: int,
-    layout: Layout,
-) -> Float[Tensor, "units unit keys"]:
-    """softmax(q kᵀ / √dim) over the chosen blocks; ``first`` is the token of the first query."""
-    size, block = layout.unit, layout.block_size
-    scores = torch.bmm(q * q.shape[-1] ** -0.5, k.mT)
-    by_block = scores.view(*scores.shape[:2], -1, block)
-    token = first + torch.arange(len(q) * size, device=q.device).view(len(q), size, 1)
-    key = torch.arange(block, device=q.device)
-    by_block[:, :, 0].masked_fill_(key > token % block, -torch.inf)
-    if (chosen < 0).any():
-        by_block.masked_fill_((chosen < 0)[:, None, :, None], -torch.inf)
-    return torch.softmax(scores, dim=-1, out=None if scores.requires_grad else scores)
+def _in_units(x: Float[Tensor, "queries dim"], layout: Layout) -> Float[Tensor, "units unit dim"]:
+    """Rows grouped by unit, the last one filled up with zeros."""
+    if missing := layout.units * layout.unit - len(x):
+        x = F.pad(x, (0, 0, 0, missing))
+    return x.view(layout.units, layout.unit, -1)
 
 
 class GatheredAttention(torch.autograd.Function):
@@ -91,43 +136,47 @@ class GatheredAttention(torch.autograd.Function):
         ctx.save_for_backward(q, k, v, chosen)
         ctx.layout = layout
         wide = torch.promote_types(q.dtype, torch.float32)
-        out = q.new_empty(*q.shape[:-1], v.shape[-1])
+        out = q.new_empty(len(q), layout.units, layout.unit, v.shape[-1], dtype=wide)
+        scratch, late = Scratch.of(layout, q, v), layout.late(q.device)
         for i in range(len(q)):
-            keys, values = _Blocks(k[i].to(wide), layout.block_size), _Blocks(v[i].to(wide), layout.block_size)
-            for queries, rows, part in _chunks(q[i].to(wide), chosen[i], layout):
-                weights = _weights(rows, keys.gather(part), part, layout.start + queries.start, layout)
-                mixed = torch.bmm(weights, values.gather(part)).flatten(0, 1)
-                out[i, queries] = mixed[: queries.stop - queries.start]
-        return out
+            head = _Head(q[i].to(wide), k[i].to(wide), v[i].to(wide), chosen[i], layout)
+            for part in head.chunks():
+                keys, values = head.read(part, scratch)
+                torch.bmm(head.weights(part, keys, late, scratch.scores), values, out=out[i, part])
+        return out.flatten(1, 2)[:, : layout.queries].to(q.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx, *grads):  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, chosen = ctx.saved_tensors
         layout: Layout = ctx.layout
         wide = torch.promote_types(q.dtype, torch.float32)
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        scratch, late = Scratch.of(layout, q, v), layout.late(q.device)
         for i in range(len(q)):
-            dk[i], dv[i] = _backward_head(
-                q[i].to(wide), k[i].to(wide), v[i].to(wide), chosen[i], grad[i].to(wide), layout, out=dq[i]
-            )
+            head = _Head(q[i].to(wide), k[i].to(wide), v[i].to(wide), chosen[i], layout)
+            gradients = _backward_head(head, grads[0][i].to(wide), late, scratch)
+            for total, part in zip((dq, dk, dv), gradients, strict=True):
+                total[i] = part[: total.shape[1]]
         return dq, dk, dv, None, None
 
 
-def _backward_head(q, k, v, chosen, grad, layout: Layout, *, out):
-    """Gradients of one head's keys and values; the queries' go to ``out``."""
-    keys, values = _Blocks(k, layout.block_size), _Blocks(v, layout.block_size)
+def _backward_head(
+    head: _Head, grad: Float[Tensor, "queries value_dim"], late: Tensor, scratch: Scratch
+) -> tuple[Float[Tensor, "queries dim"], Float[Tensor, "keys dim"], Float[Tensor, "keys value_dim"]]:
+    """Gradients of one head's queries, in whole units, and of its keys and values, in whole blocks."""
+    layout = head.layout
     blocks = -(-layout.keys // layout.block_size)
-    dk = k.new_zeros(blocks, keys.shape[0] * keys.shape[1])
-    dv = v.new_zeros(blocks, values.shape[0] * values.shape[1])
-    gradients = _chunks(grad, chosen, layout)
-    for (queries, rows, part), (_, d_out, _) in zip(_chunks(q, chosen, layout), gradients, strict=True):
-        k_part, v_part = keys.gather(part), values.gather(part)
-        weights = _weights(rows, k_part, part, layout.start + queries.start, layout)
-        d_weights = torch.bmm(d_out, v_part.mT)
-        d_scores = weights * (d_weights - (weights * d_weights).sum(-1, keepdim=True)) * rows.shape[-1] ** -0.5
-        out[queries] = torch.bmm(d_scores, k_part).flatten(0, 1)[: queries.stop - queries.start]
-        flat = part.clamp(min=0).flatten()  # an absent block has weight zero, so it adds nothing
-        dk.index_add_(0, flat, torch.bmm(d_scores.mT, rows).view(len(flat), -1))
-        dv.index_add_(0, flat, torch.bmm(weights.mT, d_out).view(len(flat), -1))
-    return dk.view(-1, k.shape[-1])[: layout.keys], dv.view(-1, v.shape[-1])[: layout.keys]
+    dq, grad = torch.empty_like(head.q), _in_units(grad, layout)
+    dk, dv = grad.new_zeros(blocks, head.k.size), grad.new_zeros(blocks, head.v.size)
+    for part in head.chunks():
+        keys, values = head.read(part, scratch)
+        weights = head.weights(part, keys, late, scratch.scores)
+        d_weights = torch.bmm(grad[part], values.mT)
+        inner = (weights * d_weights).sum(-1, keepdim=True)
+        d_scores = d_weights.sub_(inner).mul_(weights).mul_(head.k.dim**-0.5)
+        torch.bmm(d_scores, keys, out=dq[part])
+        flat = head.blocks[part].flatten()  # an absent block has weight zero, so block 0 gets nothing from it
+        dk.index_add_(0, flat, torch.bmm(d_scores.mT, head.q[part]).view(len(flat), -1))
+        dv.index_add_(0, flat, torch.bmm(weights.mT, grad[part]).view(len(flat), -1))
+    return dq.flatten(0, 1), dk.view(-1, head.k.dim), dv.view(-1, head.v.dim)

@@ -137,10 +137,11 @@ class DynamicSparseAttention(DenseAttention):
         q, k, v = self._project(x, cache)
         learning = self.training and cache is None and self.stage != "dense" and self.selector in ("tree", "flat")
         if self.stage != "sparse":
-            mixed = dense_attention(q, k, v)
-            mass = dense_block_mass(q, k, block_size=self.block_size) if learning else None
-            self.selector_loss = selector_loss(index_q, tree, mass) if learning else None
-            return self._merge(mixed)
+            self.selector_loss = None
+            if learning:
+                mass = dense_block_mass(q, k, block_size=self.block_size)
+                self.selector_loss = selector_loss(index_q, tree, mass)
+            return self._merge(dense_attention(q, k, v))
         chosen = self.choose(index_q, tree)
         if not learning:
             self.selector_loss = None

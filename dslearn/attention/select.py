@@ -60,8 +60,7 @@ def select_blocks(
     chosen = torch.full((*units.shape[:2], top_k), -1, dtype=torch.long, device=q.device)
     chunk = max(1, CHUNK // (len(units) * (beam + 1) * tree.branching * units.shape[-1]))
     for at in range(0, len(own), chunk):
-        for visit in search(tree, units[:, at : at + chunk], own[at : at + chunk], first=first, beam=beam):
-            leaves = visit
+        *_, leaves = search(tree, units[:, at : at + chunk], own[at : at + chunk], first=first, beam=beam)
         best = leaves.scores.topk(min(top_k, leaves.scores.shape[-1]))
         if best.values.isnan().any():
             raise ValueError("a block's score is NaN: q or k holds NaN or infinite values")

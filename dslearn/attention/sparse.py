@@ -35,7 +35,7 @@ def block_sparse_attention(
 
     Raises:
         ValueError: if shapes, dtypes or devices disagree, a block lies in the future or stands twice, the own block is
-            not first, or the input holds NaN.
+            not first, or the result is NaN or infinite.
     """
     _check_tensors(q, k, v)
     _check_blocks(q, k, blocks, block_size, query_block)
@@ -43,7 +43,9 @@ def block_sparse_attention(
     if query_block == 1 and q.shape[-2] > block_size:
         out, _ = DispatchedAttention.apply(*flat, block_size)
     else:
-        out = GatheredAttention.apply(*flat, Layout(q.shape[-2], k.shape[-2], block_size, query_block))
+        out = GatheredAttention.apply(
+            *flat, Layout(q.shape[-2], k.shape[-2], block_size, query_block, blocks.shape[-1])
+        )
     return out.unflatten(0, q.shape[:2])
 
 
@@ -62,7 +64,13 @@ def block_sparse_attention_with_mass(
     _check_tensors(q, k, v)
     _check_blocks(q, k, blocks, block_size, 1)
     out, mass = DispatchedAttention.apply(*(x.flatten(0, 1) for x in (q, k, v, blocks)), block_size)
-    return out.unflatten(0, q.shape[:2]), mass.unflatten(0, q.shape[:2])
+    return _finite(out).unflatten(0, q.shape[:2]), mass.unflatten(0, q.shape[:2])
+
+
+def _finite(out: Tensor) -> Tensor:
+    if not bool(out.detach().sum(dtype=torch.float32 if out.dtype.itemsize < 4 else None).isfinite()):
+        raise ValueError("attention is not finite: q, k or v holds NaN or infinite values")
+    return out
 
 
 def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -75,8 +83,6 @@ def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
         raise ValueError(f"q, k and v disagree: {tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}")
     if not 0 < q.shape[-2] <= k.shape[-2]:
         raise ValueError(f"queries are the last of the keys: got {q.shape[-2]} queries and {k.shape[-2]} keys")
-    if not bool((q.sum() + k.sum() + v.sum()).isfinite()):
-        raise ValueError("q, k or v holds NaN or infinite values")
 
 
 def _check_blocks(q: Tensor, k: Tensor, blocks: Tensor, block_size: int, query_block: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -87,9 +88,7 @@ class BlockTree:
         self.filling = keys[..., whole:, :]
         if not whole:
             return
-        blocks = rearrange(keys[..., :whole, :], "b h (n block) r -> b h n block r", block=self.block_size)
-        nodes = torch.cat([blocks.amax(dim=-2), blocks.amin(dim=-2)], dim=-1)
-        self.levels[0][..., before[0] : self.count(0), :] = nodes
+        self.levels[0][..., before[0] : self.count(0), :] = _pool(keys[..., :whole, :], self.block_size)
         for level in range(1, len(self.levels)):
             old, new = before[level], self.count(level)
             below = self.levels[level - 1][..., old * self.branching : new * self.branching, :]
@@ -100,6 +99,14 @@ class BlockTree:
     ) -> Float[Tensor, "batch heads queries nodes"]:
         """The bound of every complete node of a level, for every query."""
         return split_signs(q) @ self.levels[level][..., : self.count(level), :].mT
+
+
+def _pool(k: Float[Tensor, "batch heads tokens rank"], block_size: int) -> Float[Tensor, "batch heads blocks rank2"]:
+    """(max, min) of each block; taken over eight tokens side by side first, since a wide last axis is much quicker."""
+    wide = math.gcd(block_size, 8)
+    rows = rearrange(k, "b h (n rows wide) r -> b h n rows (wide r)", rows=block_size // wide, wide=wide)
+    top, low = (rearrange(x, "b h n (wide r) -> b h n wide r", wide=wide) for x in (rows.amax(-2), rows.amin(-2)))
+    return torch.cat([top.amax(-2), low.amin(-2)], dim=-1)
 
 
 def _merge(
