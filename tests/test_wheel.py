@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import dslearn
+
 ROOT = Path(__file__).resolve().parent.parent
 USE = """
 import torch
@@ -38,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_the_library_and_its_data_only(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.partition("/")[0] for name in names} <= {"dslearn", "dslearn-0.1.0.dist-info"}
+    assert {name.partition("/")[0] for name in names} <= {"dslearn", f"dslearn-{dslearn.__version__}.dist-info"}
     data = {path.relative_to(ROOT).as_posix() for path in (ROOT / "dslearn").rglob("*") if is_data(path)}
     assert data <= set(names)
     assert "dslearn/py.typed" in names

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import nbformat
@@ -41,7 +42,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the course without outputs: what the browser saves must not touch the original."""
     if not (ROOT / FIRST_CHAPTER).is_file():
-        pytest.skip("the first chapter is not here: nothing to open")
+        unavailable("the first chapter is not here: nothing to open")
     course = tmp_path_factory.mktemp("course")
     for folder in ("chapters", "book"):
         shutil.copytree(ROOT / folder, course / folder)
@@ -68,9 +69,7 @@ def address(course: Path) -> Iterator[str]:
 def page() -> Iterator[Page]:
     browser = find_browser()
     if browser is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no Chromium here, and continuous integration must not pass without one")
-        pytest.skip("no Chromium here: apt install chromium, or Google Chrome")
+        unavailable("no Chromium here: apt install chromium, or Google Chrome")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=CHROMIUM_FLAGS)
         yield chromium.new_page(viewport={"width": 1280, "height": 900})
@@ -94,6 +93,13 @@ def test_jupyterlab_opens_and_runs_the_first_chapter(course: Path, address: str,
     assert [cell.source for cell in code_cells(notebook) if cell.execution_count is None] == []
     assert page.locator(".Toastify__toast").all_inner_texts() == []
     assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip, visibly; but continuous integration must not pass without a browser."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def free_port() -> int:
