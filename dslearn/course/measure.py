@@ -74,12 +74,12 @@ def compare(samples: Mapping[str, Sequence[float]], *, quantity: str = "time", u
     if len(samples) != 2:
         raise ValueError(f"compare takes two names; got {len(samples)}: {', '.join(samples)}")
     (first, a), (second, b) = ((name, Band.of(values)) for name, values in samples.items())
-    told = f"{first}: {a} {unit}; {second}: {b} {unit}."
+    told = f"{first}: {a} {unit}\n{second}: {b} {unit}\n"
     if a.overlaps(b):
-        return f"{told} The bands overlap: no conclusion about {quantity}."
+        return f"{told}The bands overlap: no conclusion about {quantity}."
     lower, low, high = (first, a, b) if a.median < b.median else (second, b, a)
     share = f", {low.median / high.median:.0%} of the other" if low.median > 0 else ""
-    return f"{told} The bands are apart: {quantity} is lower for {lower}{share}."
+    return f"{told}The bands are apart: {quantity} is lower for {lower}{share}."
 
 
 def _milliseconds(work: Callable[[], object]) -> float:
