@@ -21,6 +21,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dslearn.attention.precision import without_autocast
+
 LOG2E = math.log2(math.e)  # powers of two are three times as quick as powers of e
 LARGEST = 2.0**100  # a sum of weights beyond this asks for a better reference
 
@@ -127,6 +129,7 @@ class DispatchedAttention(torch.autograd.Function):
     """softmax over the chosen blocks, and how much of it fell on each of them."""
 
     @staticmethod
+    @without_autocast
     def forward(ctx, q, k, v, chosen, block_size: int):
         wide = torch.promote_types(q.dtype, torch.float32)
         out = q.new_empty(*q.shape[:-1], v.shape[-1])
@@ -141,6 +144,7 @@ class DispatchedAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @without_autocast
     def backward(ctx, *grads):  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, chosen, out, log_sum = ctx.saved_tensors
         wide = log_sum.dtype

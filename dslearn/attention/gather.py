@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dslearn.attention.precision import without_autocast
+
 CHUNK = 2**19  # scores held at a time: what stays in a core's cache
 
 
@@ -132,6 +134,7 @@ class GatheredAttention(torch.autograd.Function):
     """softmax over the chosen blocks; the weights are computed again in the backward pass rather than kept."""
 
     @staticmethod
+    @without_autocast
     def forward(ctx, q, k, v, chosen, layout: Layout):
         ctx.save_for_backward(q, k, v, chosen)
         ctx.layout = layout
@@ -147,6 +150,7 @@ class GatheredAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @without_autocast
     def backward(ctx, *grads):  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, chosen = ctx.saved_tensors
         layout: Layout = ctx.layout
