@@ -46,7 +46,7 @@ def block_sparse_attention(
         out = GatheredAttention.apply(
             *flat, Layout(q.shape[-2], k.shape[-2], block_size, query_block, blocks.shape[-1])
         )
-    return out.unflatten(0, q.shape[:2])
+    return _finite(out).unflatten(0, q.shape[:2])
 
 
 def block_sparse_attention_with_mass(
