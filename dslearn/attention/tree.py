@@ -67,6 +67,8 @@ class BlockTree:
     def build(cls, k: Float[Tensor, "batch heads tokens rank"], *, block_size: int, branching: int = 4) -> BlockTree:
         """The tree over the keys ``k``; differentiable in them."""
         batch, heads, tokens, rank = k.shape
+        if not tokens:
+            raise ValueError("a block tree is built over at least one token; got an empty sequence")
         tree = cls(
             (batch, heads, rank), tokens, block_size=block_size, branching=branching, dtype=k.dtype, device=k.device
         )
