@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from einops import rearrange
@@ -34,8 +34,8 @@ class DenseAttention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, *, rope_base: float | None = 10_000.0) -> None:
         super().__init__()
-        if num_heads < 1 or dim % num_heads:
-            raise ValueError(f"num_heads must divide dim={dim}; got {num_heads}")
+        if dim < 1 or num_heads < 1 or dim % num_heads:
+            raise ValueError(f"num_heads must divide dim={dim}, both at least 1; got {num_heads}")
         self.dim, self.num_heads, self.rope_base = dim, num_heads, rope_base
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
@@ -127,7 +127,7 @@ class DynamicSparseAttention(DenseAttention):
         self.branching, self.beam = branching, beam
         self.index_q = nn.Linear(dim, num_heads * rank, bias=False)
         self.index_k = nn.Linear(dim, num_heads * rank, bias=False)
-        self.stage: Stage = "sparse"
+        self.stage = "sparse"
 
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], cache: AttentionCache | None = None
@@ -151,6 +151,17 @@ class DynamicSparseAttention(DenseAttention):
         read = spread_mass(chosen, torch.ones_like(mass), blocks) > 0
         self.selector_loss = selector_loss(index_q, tree, spread_mass(chosen, mass, blocks), read)
         return self._merge(mixed)
+
+    @property
+    def stage(self) -> Stage:
+        """How the layer runs: "dense", "warmup" or "sparse"."""
+        return self._stage
+
+    @stage.setter
+    def stage(self, stage: Stage) -> None:
+        if stage not in get_args(Stage):
+            raise ValueError(f"stage must be one of {get_args(Stage)}; got {stage!r}")
+        self._stage: Stage = stage
 
     def choose(
         self, index_q: Float[Tensor, "batch heads queries rank"], tree: BlockTree
