@@ -18,7 +18,8 @@ class AttentionCache:
         tree: the layer's empty tree, for sparse layers.
 
     Raises:
-        ValueError: if there is no room left.
+        ValueError: from :meth:`append`, if no room is left or the tokens' shape, dtype or device is not the cache's;
+            it then stays as it was.
     """
 
     def __init__(
@@ -34,12 +35,21 @@ class AttentionCache:
         self, k: Float[Tensor, "batch heads new dim"], v: Float[Tensor, "batch heads new dim"]
     ) -> tuple[Float[Tensor, "batch heads tokens dim"], Float[Tensor, "batch heads tokens dim"]]:
         """Store the next tokens and give all of them back."""
+        self._check(k)
         end = self.length + k.shape[-2]
-        if end > self.keys.shape[-2]:
-            raise ValueError(
-                f"the cache has room for {self.keys.shape[-2]} tokens; got {k.shape[-2]} more after {self.length}"
-            )
         self.keys[:, :, self.length : end] = k
         self.values[:, :, self.length : end] = v
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def _check(self, k: Float[Tensor, "batch heads new dim"]) -> None:
+        batch, heads, room, dim = self.keys.shape
+        if (*k.shape[:2], k.shape[-1]) != (batch, heads, dim):
+            raise ValueError(
+                f"the cache holds batch {batch}, {heads} heads of {dim}; got batch {k.shape[0]}, {k.shape[1]} heads of "
+                f"{k.shape[-1]}"
+            )
+        if k.dtype != self.keys.dtype or k.device != self.keys.device:
+            raise ValueError(f"the cache is {self.keys.dtype} on {self.keys.device}; got {k.dtype} on {k.device}")
+        if self.length + k.shape[-2] > room:
+            raise ValueError(f"the cache has room for {room} tokens; got {k.shape[-2]} more after {self.length}")

@@ -133,8 +133,10 @@ class DynamicSparseAttention(DenseAttention):
         self, x: Float[Tensor, "batch tokens dim"], cache: AttentionCache | None = None
     ) -> Float[Tensor, "batch tokens dim"]:
         """out(attention over the chosen blocks); with a cache, ``x`` are the tokens after those it holds."""
-        index_q, tree = self._index(x, cache)
+        if cache is not None and cache.tree is None:
+            raise ValueError("a sparse layer's cache comes from its own new_cache; this one has no block tree")
         q, k, v = self._project(x, cache)
+        index_q, tree = self._index(x, cache)
         learning = self.training and cache is None and self.stage != "dense" and self.selector in ("tree", "flat")
         if self.stage != "sparse":
             self.selector_loss = None
@@ -195,17 +197,17 @@ class DynamicSparseAttention(DenseAttention):
 
     def _index(self, x: Tensor, cache: AttentionCache | None) -> tuple[Tensor, BlockTree]:
         """Index queries of the new tokens and the tree of all index keys; the gradient stops at their input."""
-        start = cache.length if cache else 0
+        tree = cache.tree if cache else None
+        start = tree.tokens if tree else 0
         x = x.detach()
         index_q, index_k = (
             self._rotate_half(rearrange(project(x), "b n (h r) -> b h n r", h=self.num_heads), start)
             for project in (self.index_q, self.index_k)
         )
-        if cache is None:
+        if tree is None:
             return index_q, BlockTree.build(index_k, block_size=self.block_size, branching=self.branching)
-        assert cache.tree is not None, "a cache of this layer comes from its new_cache"
-        cache.tree.append(index_k)
-        return index_q, cache.tree
+        tree.append(index_k)
+        return index_q, tree
 
     def _rotate_half(
         self, x: Float[Tensor, "batch heads tokens rank"], start: int
