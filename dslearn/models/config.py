@@ -1,0 +1,97 @@
+"""The shape of a language model, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+AttentionName = Literal["dense", "sparse"]
+SelectorName = Literal["tree", "flat", "window", "random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything that decides a `LanguageModel`'s parameters and its computation.
+
+    The fields from `block_size` on shape sparse attention and are read only where `attention="sparse"`.
+
+    Raises:
+        ValueError: a field is out of range; the message says what was given and what is allowed.
+    """
+
+    vocab_size: int
+    dim: int = 256
+    num_layers: int = 4
+    num_heads: int = 4
+    hidden_dim: int = 640
+    rope_base: float = 10_000.0
+    attention: AttentionName = "dense"
+    block_size: int = 32
+    top_k: int = 8
+    selector: SelectorName = "tree"
+    rank: int = 16
+    branching: int = 4
+
+    def __post_init__(self) -> None:
+        positive = (
+            "vocab_size",
+            "dim",
+            "num_layers",
+            "num_heads",
+            "hidden_dim",
+            "block_size",
+            "top_k",
+            "rank",
+        )
+        for name in positive:
+            _require_int(name, getattr(self, name), at_least=1)
+        _require_int("branching", self.branching, at_least=2)
+        _require_one_of("attention", self.attention, get_args(AttentionName))
+        _require_one_of("selector", self.selector, get_args(SelectorName))
+        if self.dim % (2 * self.num_heads):
+            raise ValueError(
+                f"dim must be a multiple of 2 * num_heads, so that every head has an even width for the rotary "
+                f"embedding; got dim={self.dim} with num_heads={self.num_heads}"
+            )
+        if not self.rope_base > 1:
+            raise ValueError(f"rope_base must be greater than 1, got {self.rope_base}")
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the model learns: the embedding is counted once, because the head shares it."""
+        attention = 4 * self.dim * self.dim
+        if self.attention == "sparse":
+            attention += 2 * self.dim * self.num_heads * self.rank
+        feed_forward = 3 * self.dim * self.hidden_dim
+        norms = (2 * self.num_layers + 2) * self.dim
+        return self.vocab_size * self.dim + self.num_layers * (attention + feed_forward) + norms
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """The inverse of `to_dict`; absent fields take their defaults.
+
+        Raises:
+            ValueError: a field is unknown, `vocab_size` is absent, or a value is out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ValueError(f"Unknown fields {', '.join(unknown)} in a model's config; allowed: {', '.join(known)}")
+        if "vocab_size" not in values:
+            raise ValueError(f"A model's config needs vocab_size; got only {', '.join(values) or 'nothing'}")
+        return cls(**values)
+
+
+def _require_int(name: str, given: object, *, at_least: int) -> None:
+    if not isinstance(given, int) or isinstance(given, bool) or given < at_least:
+        raise ValueError(f"{name} must be an integer of at least {at_least}, got {given!r}")
+
+
+def _require_one_of(name: str, given: str, allowed: tuple[str, ...]) -> None:
+    if given not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {given!r}")
