@@ -33,7 +33,7 @@ from dslearn.course.provenance import machine
 require("nbclient", "course")
 
 import nbformat  # noqa: E402 - only after the extra is known to be there
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError  # noqa: E402
+from nbclient.exceptions import CellExecutionError, CellTimeoutError  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _run(
                 client.execute_cell(cell, index)
             seconds = time.perf_counter() - start
             memory = peak_memory(client)
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+    except (CellExecutionError, CellTimeoutError, RuntimeError) as error:  # RuntimeError: the kernel died
         seconds = seconds or (time.perf_counter() - start if start else 0.0)
         return seconds, memory, proof, [_explain(error, notebook, cell)]
     return seconds, memory, proof, []
@@ -168,7 +168,7 @@ def _run(
 
 def _explain(error: Exception, notebook: nbformat.NotebookNode, cell: nbformat.NotebookNode | None) -> str:
     if cell is None:
-        return f"before the first cell: {scrub(str(error))}"
+        return f"the kernel did not start: {scrub(_with_notes(error))}"
     number = notebook.cells.index(cell) + 1
     if isinstance(error, CellExecutionError):
         raised = [output for output in cell.outputs if output.output_type == "error"]
@@ -176,8 +176,12 @@ def _explain(error: Exception, notebook: nbformat.NotebookNode, cell: nbformat.N
     elif isinstance(error, CellTimeoutError):
         shown = "this cell alone outlasted the chapter's time"
     else:
-        shown = "the kernel died: out of memory?"
+        shown = f"the kernel died (out of memory?): {_with_notes(error)}"
     return f"cell {number} of {len(notebook.cells)}:\n{_indented(cell.source)}\n{scrub(str(shown)).strip()}"
+
+
+def _with_notes(error: Exception) -> str:
+    return "\n".join([str(error), *getattr(error, "__notes__", [])])
 
 
 def _indented(source: str) -> str:

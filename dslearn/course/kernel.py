@@ -69,7 +69,7 @@ del _peak
 """
 
 
-class NetworkOpenError(RuntimeError):
+class NetworkOpenError(Exception):
     """The block did not hold: a kernel reached something outside its own machine."""
 
 
@@ -149,8 +149,17 @@ def offline_kernel(
         client = NotebookClient(notebook, km=manager, timeout=timeout, record_timing=False, coalesce_streams=True)
         client.owns_km = True
         environment = _environment(Path(scratch), ledger, method)
-        with client.setup_kernel(env=environment, cwd=str(folder)):
-            yield client
+        log = Path(scratch, "kernel.log")
+        try:
+            with (
+                log.open("wb") as file,
+                client.setup_kernel(env=environment, cwd=str(folder), stdout=file, stderr=file),
+            ):
+                yield client
+        except RuntimeError as error:  # the kernel died; it may have said why
+            if said := log.read_text(encoding="utf-8", errors="replace").strip():
+                error.add_note(said[-1000:])
+            raise
 
 
 def prove_blocked(client: NotebookClient, method: str) -> Proof:

@@ -12,6 +12,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,16}\b")
 _TIMESTAMP = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?")
 _PROGRESS = re.compile(r"\d+%\|.*\||[━╸╺]{3,}|\b\d+(?:\.\d+)?\s?(?:it/s|s/it)\b|^\s*\d+/\d+ \[")
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 _KEPT_CELL_METADATA = ("tags", "editable", "mystnb", "jupyter", "slideshow")
 
 
@@ -22,7 +23,6 @@ def normalise(notebook: NotebookNode, root: Path | None = None) -> NotebookNode:
         notebook: changed in place and returned.
         root: folder whose absolute path is written as ``.``.
     """
-    notebook.metadata = _metadata(notebook.metadata)
     count = 0
     for cell in notebook.cells:
         cell.metadata = NotebookNode({key: cell.metadata[key] for key in _KEPT_CELL_METADATA if key in cell.metadata})
@@ -31,6 +31,7 @@ def normalise(notebook: NotebookNode, root: Path | None = None) -> NotebookNode:
         count += 1
         cell.execution_count = count if cell.source.strip() else None
         cell.outputs = [output for output in cell.outputs if _normalise_output(output, count, root)]
+    notebook.metadata = _metadata(notebook)
     return notebook
 
 
@@ -44,8 +45,11 @@ def scrub(text: str, root: Path | None = None) -> str:
     return text
 
 
-def _metadata(metadata: NotebookNode) -> NotebookNode:
-    kept = {key: metadata[key] for key in ("title", "authors", "widgets") if key in metadata}
+def _metadata(notebook: NotebookNode) -> NotebookNode:
+    kept = {key: notebook.metadata[key] for key in ("title", "authors") if key in notebook.metadata}
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    if "widgets" in notebook.metadata and any(_WIDGET in output.get("data", {}) for output in outputs):
+        kept["widgets"] = notebook.metadata.widgets
     kept["kernelspec"] = NotebookNode(display_name="Python 3", language="python", name="python3")
     kept["language_info"] = NotebookNode(file_extension=".py", mimetype="text/x-python", name="python")
     return NotebookNode(kept)
@@ -63,7 +67,9 @@ def _normalise_output(output: NotebookNode, count: int, root: Path | None) -> bo
         output.traceback = [scrub(line, root) for line in output.traceback]
         output.evalue = scrub(output.evalue, root)
         return True
-    for kind, content in output.get("data", {}).items():
+    if _PROGRESS.search(str(output.data.get("text/plain", ""))):
+        return False  # a bar that a widget or coloured text drew
+    for kind, content in output.data.items():
         if kind.startswith("text/") and isinstance(content, str) and ";base64," not in content:
             output.data[kind] = scrub(content, root)
     return True

@@ -62,3 +62,15 @@ def test_normalising_twice_changes_nothing() -> None:
     cell = new_code_cell("x", outputs=[new_output("stream", name="stdout", text="at 0x7f3a2b1c9d50\n")])
     once = normalise(new_notebook(cells=[cell])).copy()
     assert normalise(new_notebook(cells=[cell])).cells == once.cells
+
+
+def test_a_bar_that_was_a_widget_goes_with_its_state() -> None:
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+    bar = {**widget, "text/plain": "Training:   0%|          | 0/10 [00:00<?, ?it/s]"}
+    cell = new_code_cell("", outputs=[new_output("display_data", data=bar)])
+    notebook = new_notebook(cells=[cell], metadata={"widgets": {"state": {}}})
+    assert normalise(notebook).cells[0].outputs == []
+    assert "widgets" not in notebook.metadata
+    kept = new_code_cell("", outputs=[new_output("display_data", data={**widget, "text/plain": "IntSlider(value=3)"})])
+    notebook = new_notebook(cells=[kept], metadata={"widgets": {"state": {}}})
+    assert "widgets" in normalise(notebook).metadata

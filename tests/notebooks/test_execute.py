@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -153,6 +156,43 @@ def test_a_chapter_over_its_time_fails_and_is_not_stored(tmp_path: Path) -> None
 def test_a_cell_that_never_ends_is_stopped(tmp_path: Path) -> None:
     report = execute_notebook(write(tmp_path / "stuck.ipynb", "while True: pass"), budget=Budget(seconds=1))
     assert "alone outlasted" in report.problems[0]
+
+
+def test_a_kernel_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = "import sys; sys.exit('no such luck')"
+    monkeypatch.setattr(
+        "dslearn.course.kernel.OfflineKernelManager.format_kernel_cmd",
+        lambda self, extra_arguments=None: [sys.executable, "-c", broken],
+    )
+    report = execute_notebook(write(tmp_path / "t.ipynb", "1"))
+    assert "the kernel did not start" in report.problems[0]
+    assert "no such luck" in report.problems[0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
+def test_ctrl_c_stops_the_kernel_and_leaves_the_chapter(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "long.ipynb",
+        "import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(60)",
+    )
+    before = path.read_bytes()
+    running = subprocess.Popen(
+        [sys.executable, "-m", "dslearn.course.execute", "--store", str(path)],
+        cwd=OFFLINE.parents[2],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - no threads yet
+    )
+    pid = tmp_path / "pid"
+    while not (pid.exists() and pid.read_text()):
+        assert running.poll() is None
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    assert "stopped" in running.communicate(timeout=30)[1]
+    assert running.returncode == 130
+    assert path.read_bytes() == before
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
 
 
 def test_a_chapter_over_its_size_fails_and_is_not_stored(tmp_path: Path) -> None:
