@@ -153,11 +153,12 @@ def search(
     width = int(filling[-1]) + 1
     nodes = torch.arange(width, device=q.device).view(1, 1, -1)
     scores = q @ tree.levels[first].flatten(0, 1)[:, :width].mT
-    _mark(scores, nodes, filling)
+    known = int(filling[0])  # nodes before this one are complete for every query
+    _mark(scores[..., known:], nodes[..., known:], filling)
     yield Visit(first, scores, nodes)
     for level in range(first - 1, -1, -1):
         best = scores.topk(min(beam + 1, scores.shape[-1]), sorted=False).indices
-        parents = best if nodes.shape[1] == 1 else nodes.gather(-1, best)
+        parents = nodes.expand_as(scores).gather(-1, best)
         nodes = parents[..., None] * f + torch.arange(f, device=q.device)
         nodes, scores = nodes.flatten(2), _score_children(tree.levels[level].flatten(0, 1), f, q, parents)
         _mark(scores, nodes, own // f**level)
@@ -185,7 +186,4 @@ def _mark(
 ) -> None:
     """Follow the node that is being filled whatever it holds, and none after it."""
     filling = filling[:, None]
-    if nodes.shape[1] == 1:
-        known = int(filling[0])
-        scores, nodes = scores[..., known:], nodes[..., known:]
     scores.masked_fill_(nodes == filling, torch.inf).masked_fill_(nodes > filling, -torch.inf)
