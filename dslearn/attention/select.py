@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -56,23 +57,30 @@ def select_blocks(
     own = own_blocks(q.shape[-2], tree.tokens, block_size, query_block, device=q.device)
     units = _pool(q, query_block).flatten(0, 1)
     beam = beam or top_k
-    first = _first_level(tree, beam) if method == "tree" else 0
+    cheap = 4 * beam * tree.branching if method == "tree" else int(own[-1])
     chosen = torch.full((*units.shape[:2], top_k), -1, dtype=torch.long, device=q.device)
     chunk = max(1, CHUNK // (len(units) * (beam + 1) * tree.branching * units.shape[-1]))
-    for at in range(0, len(own), chunk):
-        *_, leaves = search(tree, units[:, at : at + chunk], own[at : at + chunk], first=first, beam=beam)
+    for part, first in _parts(own, chunk, cheap, tree.branching):
+        *_, leaves = search(tree, units[:, part], own[part], first=first, beam=beam)
         best = leaves.scores.topk(min(top_k, leaves.scores.shape[-1]))
         if best.values.isnan().any():
             raise ValueError("a block's score is NaN: q or k holds NaN or infinite values")
         blocks = leaves.nodes.expand_as(leaves.scores).gather(-1, best.indices)
-        chosen[:, at : at + chunk, : blocks.shape[-1]] = blocks.masked_fill(best.values == -torch.inf, -1)
+        chosen[:, part, : blocks.shape[-1]] = blocks.masked_fill(best.values == -torch.inf, -1)
     return chosen.unflatten(0, q.shape[:2])
 
 
-def _first_level(tree: BlockTree, beam: int) -> int:
-    """Where a search begins: the finest level that is still cheap to score whole, with one matrix product."""
-    cheap = 4 * beam * tree.branching
-    return next((level for level in range(len(tree.levels)) if tree.count(level) <= cheap), len(tree.levels) - 1)
+def _parts(own: Int[Tensor, " units"], chunk: int, cheap: int, branching: int) -> Iterator[tuple[slice, int]]:
+    """Units that search together, and the level they begin at: the finest one cheap to score whole, in one product.
+
+    It follows from the unit's own block alone: by the tree's size, a choice would depend on how many tokens follow.
+    """
+    level, at = 0, 0
+    while at < len(own):
+        end = int(torch.searchsorted(own, (cheap + 1) * branching**level))
+        for start in range(at, end, chunk):
+            yield slice(start, min(start + chunk, end)), level
+        level, at = level + 1, end
 
 
 def own_blocks(queries: int, keys: int, block_size: int, query_block: int, *, device=None) -> Int[Tensor, " units"]:
