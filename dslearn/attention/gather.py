@@ -167,7 +167,7 @@ class GatheredAttention(torch.autograd.Function):
 
 def _backward_head(
     head: _Head, grad: Float[Tensor, "queries value_dim"], late: Tensor, scratch: Scratch
-) -> tuple[Float[Tensor, "queries dim"], Float[Tensor, "keys dim"], Float[Tensor, "keys value_dim"]]:
+) -> tuple[Float[Tensor, "rows dim"], Float[Tensor, "keys dim"], Float[Tensor, "keys value_dim"]]:
     """Gradients of one head's queries, in whole units, and of its keys and values, in whole blocks."""
     layout = head.layout
     blocks = -(-layout.keys // layout.block_size)
