@@ -179,6 +179,15 @@ class DynamicSparseAttention(DenseAttention):
             return nearest.clamp(min=-1).expand(*index_q.shape[:2], -1, -1)
         return _random_blocks(own, self.top_k, tree.tokens, index_q.shape[:2])
 
+    @torch.no_grad()
+    def reading(
+        self, x: Float[Tensor, "batch tokens dim"]
+    ) -> tuple[Int[Tensor, "batch heads tokens top_k"], Float[Tensor, "batch heads tokens blocks"]]:
+        """The blocks each token would read, and how much of its *dense* attention falls on each key block."""
+        q, k, _ = self._project(x, None)
+        chosen = self.choose(*self._index(x, None))
+        return chosen, dense_block_mass(q, k, block_size=self.block_size)
+
     def new_cache(self, batch_size: int, max_tokens: int, *, dtype=None, device=None) -> AttentionCache:
         """Room for keys, values and block tree of ``max_tokens``, in the parameters' dtype and place unless told."""
         cache = super().new_cache(batch_size, max_tokens, dtype=dtype, device=device)

@@ -57,10 +57,9 @@ def select_blocks(
     own = own_blocks(q.shape[-2], tree.tokens, block_size, query_block, device=q.device)
     units = _pool(q, query_block).flatten(0, 1)
     beam = beam or top_k
-    cheap = 4 * beam * tree.branching if method == "tree" else int(own[-1])
     chosen = torch.full((*units.shape[:2], top_k), -1, dtype=torch.long, device=q.device)
     chunk = max(1, CHUNK // (len(units) * (beam + 1) * tree.branching * units.shape[-1]))
-    for part, first in _parts(own, chunk, cheap, tree.branching):
+    for part, first in search_parts(own, chunk, beam=beam, branching=tree.branching, whole=method == "flat"):
         *_, leaves = search(tree, units[:, part], own[part], first=first, beam=beam)
         best = leaves.scores.topk(min(top_k, leaves.scores.shape[-1]))
         if best.values.isnan().any():
@@ -70,11 +69,15 @@ def select_blocks(
     return chosen.unflatten(0, q.shape[:2])
 
 
-def _parts(own: Int[Tensor, " units"], chunk: int, cheap: int, branching: int) -> Iterator[tuple[slice, int]]:
+def search_parts(
+    own: Int[Tensor, " units"], chunk: int, *, beam: int, branching: int, whole: bool = False
+) -> Iterator[tuple[slice, int]]:
     """Units that search together, and the level they begin at: the finest one cheap to score whole, in one product.
 
     It follows from the unit's own block alone: by the tree's size, a choice would depend on how many tokens follow.
+    With ``whole`` all begin at the blocks themselves.
     """
+    cheap = int(own[-1]) if whole else 4 * beam * branching
     level, at = 0, 0
     while at < len(own):
         end = int(torch.searchsorted(own, (cheap + 1) * branching**level))
