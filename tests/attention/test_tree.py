@@ -9,7 +9,7 @@ from dslearn.attention import BlockTree, search, split_signs
 from tests.attention.plain import block_scores, draw
 
 sizes = st.fixed_dictionaries(
-    {"tokens": st.integers(1, 90), "block_size": st.sampled_from([1, 3, 8, 16]), "branching": st.integers(2, 4)}
+    {"tokens": st.integers(1, 90), "block_size": st.sampled_from([1, 3, 12, 16]), "branching": st.integers(2, 4)}
 )
 
 
