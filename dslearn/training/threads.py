@@ -56,7 +56,9 @@ def loss_by_threads(
 
 def share_parameters(model: Network) -> Network:
     """A copy of the modules with the very same parameters, so that what a forward pass leaves behind is its own."""
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
+    twin = copy.copy(model)
+    twin._modules = {name: child and share_parameters(child) for name, child in model._modules.items()}
+    return twin
 
 
 @contextmanager
