@@ -14,7 +14,8 @@ SelectorName = Literal["tree", "flat", "window", "random"]
 class ModelConfig:
     """Everything that decides a `LanguageModel`'s parameters and its computation.
 
-    The fields from `block_size` on shape sparse attention and are read only where `attention="sparse"`.
+    With `tied` the head is the embedding itself; without, a matrix of its own. The fields from `block_size` on shape
+    sparse attention and are read only where `attention="sparse"`.
 
     Raises:
         ValueError: a field is out of range; the message says what was given and what is allowed.
@@ -26,6 +27,7 @@ class ModelConfig:
     num_heads: int = 4
     hidden_dim: int = 640
     rope_base: float = 10_000.0
+    tied: bool = True
     attention: AttentionName = "dense"
     block_size: int = 32
     top_k: int = 8
@@ -59,13 +61,14 @@ class ModelConfig:
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers the model learns: the embedding is counted once, because the head shares it."""
+        """How many numbers the model learns; a tied head shares the embedding's."""
         attention = 4 * self.dim * self.dim
         if self.attention == "sparse":
             attention += 2 * self.dim * self.num_heads * self.rank
         feed_forward = 3 * self.dim * self.hidden_dim
         norms = (2 * self.num_layers + 2) * self.dim
-        return self.vocab_size * self.dim + self.num_layers * (attention + feed_forward) + norms
+        tables = 1 if self.tied else 2
+        return tables * self.vocab_size * self.dim + self.num_layers * (attention + feed_forward) + norms
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""

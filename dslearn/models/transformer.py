@@ -1,4 +1,4 @@
-"""A causal language model: pre-norm transformer with rotary positions, SwiGLU and a tied head."""
+"""A causal language model: pre-norm transformer with rotary positions, SwiGLU and, unless told, a tied head."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Block(nn.Module):
 class LanguageModel(nn.Module):
     """Next-token logits for every position of a batch of token sequences.
 
-    Position t reads the tokens up to t alone, so one forward pass trains every position at once. The head is the
-    embedding itself (Press and Wolf 2017, arXiv 1608.05859); norms are RMSNorm (arXiv 1910.07467).
+    Position t reads the tokens up to t alone, so one forward pass trains every position at once. The head is by default
+    the embedding itself (Press and Wolf 2017, arXiv 1608.05859); norms are RMSNorm (arXiv 1910.07467).
 
     Args:
         config: the shape; `config.attention` chooses dense or dynamic sparse attention.
@@ -67,6 +67,8 @@ class LanguageModel(nn.Module):
         self.embedding_norm = nn.RMSNorm(config.dim)
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.num_layers)])
         self.norm = nn.RMSNorm(config.dim)
+        if not config.tied:
+            self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
         initialize(self, seed)
 
     def forward(
@@ -86,7 +88,7 @@ class LanguageModel(nn.Module):
         x = self.embedding_norm(self.embedding(tokens))
         for block, cache in zip(self.blocks, self._each_cache(caches), strict=True):
             x = block(x, cache)
-        return F.linear(self.norm(x), self.embedding.weight)
+        return F.linear(self.norm(x), self.embedding.weight if self.config.tied else self.head.weight)
 
     def new_caches(self, batch_size: int, max_tokens: int) -> list[AttentionCache]:
         """Empty key-value caches, one a layer, with room for `max_tokens` tokens a sequence."""
