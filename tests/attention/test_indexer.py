@@ -12,7 +12,7 @@ SIZES = {"query_dim": 6, "num_heads": 3, "head_dim": 8, "rope_dim": 4, "top_k": 
 
 def indexer(**sizes: int) -> TokenIndexer:
     torch.manual_seed(2)
-    return TokenIndexer(10, **{**SIZES, **sizes}).double()
+    return TokenIndexer(10, **{**SIZES, **sizes}).double().requires_grad_(False)
 
 
 def inputs(batch: int = 2, tokens: int = 20) -> tuple[Tensor, Tensor]:

@@ -40,7 +40,7 @@ def plain_loss(
             if target is None or target.sum() == 0:
                 rows.append(0.0)
                 continue
-            p, predicted = target / target.sum(), scores[b, h, t, nodes].softmax(0)
+            p, predicted = target / target.sum(), scores[b, h, t, nodes].detach().softmax(0)
             terms = [float(a * (a / c).log()) for a, c in zip(p, predicted, strict=True) if a > 0]
             rows.append(float(target.sum()) * sum(terms))
         levels.append(sum(rows) / len(rows))
@@ -120,7 +120,7 @@ def test_the_loss_moves_the_selector_and_nothing_else(stage: str, selector: str)
     layer.stage = stage
     x = draw(2, 50, 16).requires_grad_()
     layer(x)
-    assert float(layer.selector_loss) > 0
+    assert layer.selector_loss.item() > 0
     layer.selector_loss.backward()
     assert x.grad is None
     moved = {name for name, p in layer.named_parameters() if p.grad is not None and bool(p.grad.any())}
