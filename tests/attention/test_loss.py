@@ -24,6 +24,7 @@ def plain_loss(
     q: Tensor, k: Tensor, mass: Tensor, block_size: int, branching: int, considered: Tensor | None = None
 ) -> list[float]:
     """Each level's KL divergence, query by query, in nats, weighted by the attention in the past."""
+    q, k, mass = q.detach(), k.detach(), mass.detach()
     levels = []
     span = 1
     while k.shape[2] // (block_size * span):
@@ -40,7 +41,7 @@ def plain_loss(
             if target is None or target.sum() == 0:
                 rows.append(0.0)
                 continue
-            p, predicted = target / target.sum(), scores[b, h, t, nodes].detach().softmax(0)
+            p, predicted = target / target.sum(), scores[b, h, t, nodes].softmax(0)
             terms = [float(a * (a / c).log()) for a, c in zip(p, predicted, strict=True) if a > 0]
             rows.append(float(target.sum()) * sum(terms))
         levels.append(sum(rows) / len(rows))
