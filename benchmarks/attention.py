@@ -195,4 +195,4 @@ def count_scorings(index_q: Tensor, tree: BlockTree) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run("attention", __doc__, BARS, measure))
+    sys.exit(run("attention", __doc__ or "", BARS, measure))

@@ -69,6 +69,7 @@ def load_model(
     """The model of a folder, or a finished one by its name, such as "language"; in evaluation mode.
 
     Args:
+        folder_or_name: a finished model's name comes first; write `./language` for a folder that is called the same.
         device: where the parameters go; None leaves them on the CPU.
         dtype: of the parameters in memory, whatever it is on disk.
 
@@ -105,12 +106,10 @@ def _finished_folder() -> Path:
 
 
 def _find(folder_or_name: str | os.PathLike[str]) -> Path:
-    folder = Path(folder_or_name)
-    if folder.is_dir():
-        return folder
-    finished = _finished_folder()
     if str(folder_or_name) in model_names():
-        return finished / folder
+        return _finished_folder() / folder_or_name
+    if Path(folder_or_name).is_dir():
+        return Path(folder_or_name)
     names = ", ".join(map(repr, model_names())) or "none"
     raise FileNotFoundError(
         f"No model folder {str(folder_or_name)!r}, and no finished model of that name; there are: {names}"

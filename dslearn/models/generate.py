@@ -38,17 +38,21 @@ def generate_tokens(
         ValueError: an argument is out of range; the message names it.
     """
     _require_valid(model, tokens, max_new_tokens, temperature, top_p)
-    model.eval()
     generator = torch.Generator(device=model.device).manual_seed(seed)
     batch, prompt = tokens.shape
     written = unread = tokens.to(model.device)
     caches = model.new_caches(batch, prompt + max_new_tokens) if cached else None
-    for _ in range(max_new_tokens):
-        logits = model(unread if cached else written, caches)[:, -1]
-        drawn = draw(logits, temperature=temperature, top_p=top_p, generator=generator)
-        yield drawn
-        unread = drawn[:, None]
-        written = torch.cat([written, unread], dim=1)
+    training = model.training
+    model.eval()
+    try:
+        for _ in range(max_new_tokens):
+            logits = model(unread if cached else written, caches)[:, -1]
+            drawn = draw(logits, temperature=temperature, top_p=top_p, generator=generator)
+            yield drawn
+            unread = drawn[:, None]
+            written = torch.cat([written, unread], dim=1)
+    finally:
+        model.train(training)
 
 
 def generate(

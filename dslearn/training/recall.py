@@ -35,8 +35,8 @@ def train_recall_selectors(
     dense: LanguageModel,
     *,
     seed: int,
-    block_size: int = 8,
-    top_k: int = 4,
+    block_size: int = 4,
+    top_k: int = 8,
     warmup_steps: int = 200,
     sparse_steps: int = 40,
 ) -> LanguageModel:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
@@ -49,14 +50,13 @@ def fit(
     checkpointer = None if folder is None else Checkpointer(folder, settings or {}, every_seconds=save_every_seconds)
     start = 0 if checkpointer is None else checkpointer.saved_step()
     progress = ProgressBar() if is_interactive() else ProgressLines()
-    trainer = quiet_trainer(
-        max_steps=module.steps,
-        callbacks=[*callbacks, curve, progress, *([checkpointer] if checkpointer else [])],
-        precision=precision,
-        accelerator=accelerator,
-    )
+    # Saving comes last, so that a checkpoint holds what the other callbacks know after the step.
+    all_callbacks = [*callbacks, curve, progress, *([checkpointer] if checkpointer else [])]
+    with quiet():
+        trainer = make_trainer(module.steps, all_callbacks, precision=precision, accelerator=accelerator)
     resume = checkpointer.path if checkpointer and start else None
-    trainer.fit(module, StepBatches(batch_at, start, module.steps), ckpt_path=resume, weights_only=True)
+    with quiet():
+        trainer.fit(module, StepBatches(batch_at, start, module.steps), ckpt_path=resume, weights_only=True)
     if checkpointer and checkpointer.interrupted:
         raise KeyboardInterrupt(
             f"Stopped after step {trainer.global_step} of {module.steps}, saved in {checkpointer.path}. "
@@ -65,11 +65,8 @@ def fit(
     return curve
 
 
-def quiet_trainer(*, max_steps: int, callbacks: list[Callback], precision: str, accelerator: str) -> Trainer:
-    """A Lightning trainer that writes nothing, tells nothing and does nothing unasked."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    for told in ("does not have many workers", "in eval mode at the start", "isinstance.treespec, LeafSpec"):
-        warnings.filterwarnings("ignore", message=f".*{told}.*")
+def make_trainer(max_steps: int, callbacks: list[Callback], *, precision: str, accelerator: str) -> Trainer:
+    """A Lightning trainer that writes nothing and does nothing unasked."""
     return Trainer(
         max_steps=max_steps,
         callbacks=callbacks,
@@ -83,3 +80,20 @@ def quiet_trainer(*, max_steps: int, callbacks: list[Callback], precision: str, 
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Lightning's notes on devices, workers and its own deprecations."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings(
+                "ignore", message=".*(does not have many workers|treespec, LeafSpec|eval mode at).*"
+            )
+            yield
+    finally:
+        logger.setLevel(level)

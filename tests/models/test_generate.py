@@ -70,6 +70,12 @@ def test_nothing_asked_nothing_written(small_model) -> None:
     assert torch.equal(generate(small_model(), prompt, 0), prompt)
 
 
+def test_restores_the_mode_of_the_model(small_model) -> None:
+    model = small_model().train()
+    generate(model, torch.tensor([[5, 6]]), 2)
+    assert model.training
+
+
 def test_leaves_no_gradients_and_no_inference_tensors_behind(small_model) -> None:
     model = small_model()
     written = generate(model, torch.tensor([[5, 6]]), 3)
