@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -40,8 +41,9 @@ def block_sparse_attention(
     _check_tensors(q, k, v)
     _check_blocks(q, k, blocks, block_size, query_block)
     flat = [x.flatten(0, 1) for x in (q, k, v, blocks)]
-    if query_block == 1 and q.shape[-2] > block_size:
-        out, _ = DispatchedAttention.apply(*flat, block_size)
+    if query_block == 1:
+        few = q.shape[-2] <= block_size
+        out = _attend_few(*flat, block_size) if few else DispatchedAttention.apply(*flat, block_size)[0]
     else:
         out = GatheredAttention.apply(
             *flat, Layout(q.shape[-2], k.shape[-2], block_size, query_block, blocks.shape[-1])
@@ -65,6 +67,26 @@ def block_sparse_attention_with_mass(
     _check_blocks(q, k, blocks, block_size, 1)
     out, mass = DispatchedAttention.apply(*(x.flatten(0, 1) for x in (q, k, v, blocks)), block_size)
     return _finite(out).unflatten(0, q.shape[:2]), mass.unflatten(0, q.shape[:2])
+
+
+def _attend_few(
+    q: Float[Tensor, "heads queries dim"],
+    k: Float[Tensor, "heads keys dim"],
+    v: Float[Tensor, "heads keys value_dim"],
+    chosen: Int[Tensor, "heads queries top_k"],
+    block_size: int,
+) -> Float[Tensor, "heads queries value_dim"]:
+    """The formula itself for a few queries, as in decoding: all heads' chosen keys are gathered at once."""
+    queries, keys = q.shape[1], k.shape[1]
+    offset = torch.arange(block_size, device=q.device)
+    read = (chosen[..., None] * block_size + offset).flatten(2)
+    hidden = (read < 0) | (read > torch.arange(keys - queries, keys, device=q.device)[:, None])
+    head, read = torch.arange(len(q), device=q.device)[:, None, None], read.clamp(0, keys - 1)
+    with torch.autocast(q.device.type, enabled=False):
+        wide = torch.promote_types(q.dtype, torch.float32)
+        scores = einsum(q.to(wide) * q.shape[-1] ** -0.5, k[head, read].to(wide), "h n d, h n m d -> h n m")
+        weights = scores.masked_fill(hidden, -torch.inf).softmax(dim=-1)
+        return einsum(weights, v[head, read].to(wide), "h n m, h n m d -> h n d").to(q.dtype)
 
 
 def _finite(out: Tensor) -> Tensor:
