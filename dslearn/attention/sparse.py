@@ -40,7 +40,7 @@ def block_sparse_attention(
     """
     _check_tensors(q, k, v)
     _check_blocks(q, k, blocks, block_size, query_block)
-    flat = [x.flatten(0, 1) for x in (q, k, v, blocks)]
+    flat = (q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), blocks.flatten(0, 1))
     if query_block == 1:
         few = q.shape[-2] <= block_size
         out = _attend_few(*flat, block_size) if few else DispatchedAttention.apply(*flat, block_size)[0]
