@@ -40,10 +40,11 @@ TINY = LanguageRecipe(
 @pytest.fixture(autouse=True)
 def small_text(monkeypatch, tmp_path_factory) -> None:
     def documents(domain: str, split: str) -> list[Document]:
-        return [Document(f"{split}{i}", domain, f"{domain} {split} {i} says: return self.{i}\n" * 30) for i in range(3)]
+        return [Document(f"{split}{i}", domain, f"{domain} {split} {i} says: return self.{i}\n" * 8) for i in range(3)]
 
     monkeypatch.setattr(phases_module, "load_documents", documents)
     monkeypatch.setattr(recipes_module, "load_documents", documents)
+    monkeypatch.setattr(phases_module, "VALID_TOKENS", 100)
     monkeypatch.setenv("DSLEARN_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
