@@ -13,6 +13,7 @@ _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,16}\b")
 _TIMESTAMP = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?")
 _PROGRESS = re.compile(r"\d+%\|.*\||[━╸╺]{3,}|\b\d+(?:\.\d+)?\s?(?:it/s|s/it)\b|^\s*\d+/\d+ \[")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
+_BLANK = ("", "Output()")  # an output without text, and a live display, which is empty once the kernel is gone
 _KEPT_CELL_METADATA = ("tags", "editable", "mystnb", "jupyter", "slideshow")
 
 
@@ -67,8 +68,9 @@ def _normalise_output(output: NotebookNode, count: int, root: Path | None) -> bo
         output.traceback = [scrub(line, root) for line in output.traceback]
         output.evalue = scrub(output.evalue, root)
         return True
-    if _PROGRESS.search(str(output.data.get("text/plain", ""))):
-        return False  # a bar that a widget or coloured text drew
+    plain = str(output.data.get("text/plain", "no text")).strip()
+    if _PROGRESS.search(plain) or plain in _BLANK:
+        return False  # a bar that a widget or coloured text drew, or what is left of one
     for kind, content in output.data.items():
         if kind.startswith("text/") and isinstance(content, str) and ";base64," not in content:
             output.data[kind] = scrub(content, root)

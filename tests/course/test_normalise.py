@@ -74,3 +74,15 @@ def test_a_bar_that_was_a_widget_goes_with_its_state() -> None:
     kept = new_code_cell("", outputs=[new_output("display_data", data={**widget, "text/plain": "IntSlider(value=3)"})])
     notebook = new_notebook(cells=[kept], metadata={"widgets": {"state": {}}})
     assert "widgets" in normalise(notebook).metadata
+
+
+def test_what_is_left_of_a_live_bar_is_dropped() -> None:
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "5"}, "text/plain": "Output()"}
+    cell = new_code_cell("train()", execution_count=1)
+    cell.outputs = [
+        new_output("display_data", data=widget),
+        new_output("display_data", data={"text/html": "<pre></pre>", "text/plain": ""}),
+        new_output("display_data", data={"text/html": "<b>kept</b>", "text/plain": "kept"}),
+    ]
+    normalise(new_notebook(cells=[cell]))
+    assert [output.data["text/plain"] for output in cell.outputs] == ["kept"]
