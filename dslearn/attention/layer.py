@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from einops import rearrange
@@ -178,6 +178,10 @@ class DynamicSparseAttention(DenseAttention):
             nearest = own[:, None] - torch.arange(self.top_k, device=own.device)
             return nearest.clamp(min=-1).expand(*index_q.shape[:2], -1, -1)
         return _random_blocks(own, self.top_k, tree.tokens, index_q.shape[:2])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the last loss: it holds a graph, which cannot be copied, and belongs to one forward pass."""
+        return {name: value for name, value in self.__dict__.items() if name != "selector_loss"}
 
     @torch.no_grad()
     def reading(

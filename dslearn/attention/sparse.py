@@ -81,12 +81,24 @@ def _attend_few(
     offset = torch.arange(block_size, device=q.device)
     read = (chosen[..., None] * block_size + offset).flatten(2)
     hidden = (read < 0) | (read > torch.arange(keys - queries, keys, device=q.device)[:, None])
-    head, read = torch.arange(len(q), device=q.device)[:, None, None], read.clamp(0, keys - 1)
+    read = read.clamp(0, keys - 1)
     with torch.autocast(q.device.type, enabled=False):
         wide = torch.promote_types(q.dtype, torch.float32)
-        scores = einsum(q.to(wide) * q.shape[-1] ** -0.5, k[head, read].to(wide), "h n d, h n m d -> h n m")
+        scores = einsum(q.to(wide) * q.shape[-1] ** -0.5, _rows(k, read).to(wide), "h n d, h n m d -> h n m")
         weights = scores.masked_fill(hidden, -torch.inf).softmax(dim=-1)
-        return einsum(weights, v[head, read].to(wide), "h n m, h n m d -> h n d").to(q.dtype)
+        return einsum(weights, _rows(v, read).to(wide), "h n m, h n m d -> h n d").to(q.dtype)
+
+
+def _rows(
+    x: Float[Tensor, "heads keys dim"], read: Int[Tensor, "heads queries read"]
+) -> Float[Tensor, "heads queries read dim"]:
+    """The tokens read of each head, all by one index: in a cache, too, rows of all heads lie a whole number apart."""
+    heads, keys, dim = x.shape
+    x = x if x.stride()[1:] == (dim, 1) and x.stride(0) % dim == 0 else x.contiguous()
+    apart = x.stride(0) // dim
+    table = x.as_strided(((heads - 1) * apart + keys, dim), (dim, 1))
+    index = read + torch.arange(heads, device=x.device)[:, None, None] * apart
+    return table.index_select(0, index.flatten()).view(*read.shape, dim)
 
 
 def _finite(out: Tensor) -> Tensor:

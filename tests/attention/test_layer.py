@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -245,3 +246,13 @@ def test_a_cache_takes_its_dtype_from_the_layer_unless_told() -> None:
 
 def test_it_prints_what_it_is() -> None:
     assert "num_heads=2, rope_base=10000.0, block_size=4, top_k=3, selector='tree'" in repr(sparse_layer())
+
+
+def test_a_layer_can_be_copied_right_after_a_training_step() -> None:
+    layer = DynamicSparseAttention(16, 2, block_size=4, top_k=2)
+    x = torch.randn(1, 20, 16)
+    layer(x)
+    assert layer.selector_loss is not None
+    other = copy.deepcopy(layer)
+    assert other.selector_loss is None
+    torch.testing.assert_close(other.eval()(x), layer.eval()(x))
