@@ -19,7 +19,7 @@ Rows with a bar:
   fidelity-mass-text, fidelity-mass-recall   attention mass the tree's blocks hold / flat's   ≥ .9
   recall-learned         recall accuracy / dense's, worst of three seeds       ≥ .99
   recall-gap-untrained   points between learned and untrained, lowest against highest of three seeds   ≥ 10
-  text-learned           bits per byte at 2,048 tokens / dense's               ≤ 1.01
+  text-learned           bits per byte at 2,048 tokens / dense's, worst of three seeds   ≤ 1.01
 Rows without: memory-strict-32768, slope-strict, crossover rows, and the local window beside text-learned.
 """
 

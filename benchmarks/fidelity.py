@@ -1,13 +1,21 @@
-"""How much of dense attention the tree's choice holds, beside the flat choice of the same selector."""
+"""How much of dense attention the tree's choice holds, beside the flat choice of the same selector.
+
+Near the start of a text the search scores every block, as flat does. Only queries whose search descends count here: on
+text they stand far in, on recall the selector reads finer blocks than it was trained for, so that there are enough.
+"""
 
 from __future__ import annotations
+
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from benchmarks import quality
 from benchmarks.report import Report
-from dslearn.data import load_bpe, load_documents
+from dslearn.attention import DynamicSparseAttention
+from dslearn.attention.select import search_parts
+from dslearn.data import encode_documents, load_bpe, load_documents
 from dslearn.data.recall import recall_curriculum
 from dslearn.models import LanguageModel, load_model
 
@@ -16,49 +24,56 @@ def measure(report: Report) -> None:
     """On held-out text by the finished model, and on recall by the models of the quality rows."""
     if report.quick:
         return
-    tokens = text_windows(load_bpe(), length=4096, windows=4)
-    add(report, "text", load_model("language"), tokens, "4 held-out files of 4,096 tokens, all layers and heads")
+    stream = encode_documents(load_documents("code", "test"), load_bpe(), shuffle_seed=0)
+    add(report, "text", load_model("language"), stream[:16384][None], "16,384 held-out tokens, every layer and head")
     task = recall_curriculum()[-1][0]
-    batch = task.evaluation_batch(7, 0, 64)
-    add(report, "recall", quality.recall_models(seed=0)["learned"], batch.tokens, "64 test sequences of 256 tokens")
+    tokens = task.evaluation_batch(7, 0, 16).tokens
+    add(report, "recall", quality.recall_models(seed=0)["learned"], tokens, "256 blocks of one token", block_size=1)
 
 
-def add(report: Report, name: str, model: LanguageModel, tokens: Tensor, where: str) -> None:
+def add(
+    report: Report, name: str, model: LanguageModel, tokens: Tensor, where: str, *, block_size: int | None = None
+) -> None:
     """Rows of one model: mass the tree holds of what flat holds, and share of flat's past blocks it finds."""
-    tree, flat = [choice(model, tokens, method) for method in ("tree", "flat")]
-    mass = sum(held for _, held in tree) / sum(held for _, held in flat)
-    found = wanted = 0
-    for (by_tree, _), (by_flat, _) in zip(tree, flat, strict=True):
-        past = by_flat[..., 1:]
-        found += int(((past[..., None] == by_tree[..., None, 1:]).any(-1) & (past >= 0)).sum())
-        wanted += int((past >= 0).sum())
-    report.add(f"fidelity-mass-{name}", mass, "×", f"flat choice of the same selector; {where}")
+    layers = [readings(model, row, block_size) for row in tokens]
+    tree, flat, found, wanted = (sum(values) for values in zip(*layers, strict=True))
+    report.add(f"fidelity-mass-{name}", tree / flat, "×", f"flat choice of the same selector; {where}")
     report.add(f"fidelity-blocks-{name}", found / wanted, "×", f"share of flat's past blocks; {where}")
 
 
 @torch.no_grad()
-def choice(model: LanguageModel, tokens: Tensor, method: str) -> list[tuple[Tensor, float]]:
-    """For each layer the blocks chosen and the mass of dense attention they hold, the stream flowing as in use."""
+def readings(model: LanguageModel, tokens: Tensor, block_size: int | None) -> tuple[float, float, int, int]:
+    """Over all layers: mass held by tree and by flat, flat's past blocks that the tree found, and all of flat's."""
     model.eval()
-    readings: list[tuple[Tensor, float]] = []
+    sums = torch.zeros(4, dtype=torch.float64)
 
-    def read(layer, inputs) -> None:
-        layer.selector = method
-        chosen, mass = layer.reading(inputs[0])
-        held = mass.gather(-1, chosen.clamp(min=0)).masked_fill(chosen < 0, 0).sum(-1).mean()
-        readings.append((chosen, held.item()))
-        layer.selector = "tree"
+    def read(layer: DynamicSparseAttention, inputs: tuple[Tensor, ...]) -> None:
+        size = block_size or layer.block_size
+        with patch.multiple(layer, block_size=size, selector="tree"):
+            tree, mass = layer.reading(inputs[0])
+            with patch.object(layer, "selector", "flat"):
+                flat, _ = layer.reading(inputs[0])
+        far = slice(descent(len(tokens), size, layer), None)
+        mass, tree, flat = mass[:, :, far], tree[:, :, far], flat[:, :, far, 1:]
+        own = tree[..., :1]
+        held = [held_by(blocks, mass) for blocks in (tree, torch.cat([own, flat], dim=-1))]
+        found = ((flat[..., None] == tree[..., None, 1:]).any(-1) & (flat >= 0)).sum()
+        sums.add_(torch.stack([*held, found, (flat >= 0).sum()]))
 
     hooks = [layer.register_forward_pre_hook(read) for layer in model.attention_layers]
-    for window in tokens:
-        model(window[None])
+    model(tokens[None])
     for hook in hooks:
         hook.remove()
-    return readings
+    return tuple(sums.tolist())
 
 
-def text_windows(tokenizer, *, length: int, windows: int) -> Tensor:
-    """The beginnings of the longest held-out files of code."""
-    documents = sorted(load_documents("code", "test"), key=lambda document: -len(document.text))[:windows]
-    rows = [[tokenizer.eod, *tokenizer.encode(document.text)][:length] for document in documents]
-    return torch.tensor([row for row in rows if len(row) == length])
+def held_by(blocks: Tensor, mass: Tensor) -> Tensor:
+    """Sum of the mass on the blocks."""
+    return mass.gather(-1, blocks.clamp(min=0)).masked_fill(blocks < 0, 0).sum()
+
+
+def descent(tokens: int, block_size: int, layer: DynamicSparseAttention) -> int:
+    """The first token whose search begins above the blocks."""
+    own = torch.arange(tokens) // block_size
+    parts = search_parts(own, tokens, beam=layer.beam or layer.top_k, branching=layer.branching)
+    return next(part.start for part, level in parts if level)

@@ -147,10 +147,11 @@ def make_attention(config: ModelConfig) -> DenseAttention | DynamicSparseAttenti
     )
 
 
-def with_sparse_attention(model: LanguageModel, **shape: int | str) -> LanguageModel:
+def with_sparse_attention(model: LanguageModel, *, seed: int = 0, **shape: int | str) -> LanguageModel:
     """A copy of a trained dense model whose layers choose what they read; the selectors are new, all else is kept.
 
     Args:
+        seed: of the selectors' weights.
         shape: fields of `ModelConfig` such as `block_size`, `top_k`, `selector`.
 
     Raises:
@@ -159,7 +160,7 @@ def with_sparse_attention(model: LanguageModel, **shape: int | str) -> LanguageM
     if model.config.attention == "sparse":
         raise ValueError("The model has sparse attention already")
     config = ModelConfig.from_dict({**model.config.to_dict(), "attention": "sparse", **shape})
-    sparse = LanguageModel(config).to(device=model.device, dtype=model.embedding.weight.dtype)
+    sparse = LanguageModel(config, seed=seed).to(device=model.device, dtype=model.embedding.weight.dtype)
     missing, unexpected = sparse.load_state_dict(model.state_dict(), strict=False)
     assert not unexpected
     assert all("index_" in name for name in missing)

@@ -49,7 +49,7 @@ def train_recall_selectors(
     Source: DeepSeek-V3.2-Exp (2025), section 2.1.
     """
     task = recall_curriculum()[-1][0]
-    model = with_sparse_attention(dense, block_size=block_size, top_k=top_k)
+    model = with_sparse_attention(dense, seed=seed, block_size=block_size, top_k=top_k)
     model.train()
     selectors = [parameter for name, parameter in model.named_parameters() if "index_" in name]
     batches = [task.batch(seed, 10**6 + i, BATCH // 2) for i in range(warmup_steps + sparse_steps)]  # none met before

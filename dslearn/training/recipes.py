@@ -35,7 +35,7 @@ PHASES = (
     Phase(
         name="short",
         stage="dense",
-        steps=4000,
+        steps=2000,
         batch_size=8,
         seq_len=512,
         optimizer=OptimizerConfig(matrix_lr=0.02, other_lr=0.004, warmup=0.01, decay=0.3),
@@ -43,7 +43,7 @@ PHASES = (
     Phase(
         name="long",
         stage="dense",
-        steps=1100,
+        steps=400,
         batch_size=2,
         seq_len=2048,
         optimizer=OptimizerConfig(matrix_lr=0.012, other_lr=0.003, warmup=0.03, decay=0.97),
@@ -51,7 +51,7 @@ PHASES = (
     Phase(
         name="selectors",
         stage="warmup",
-        steps=500,
+        steps=400,
         batch_size=2,
         seq_len=2048,
         optimizer=OptimizerConfig(matrix_lr=0.02, warmup=0.05, decay=0.5),
@@ -59,10 +59,10 @@ PHASES = (
     Phase(
         name="sparse",
         stage="sparse",
-        steps=600,
+        steps=1500,
         batch_size=2,
         seq_len=2048,
-        optimizer=OptimizerConfig(matrix_lr=0.002, other_lr=0.0006, warmup=0.05, decay=0.95),
+        optimizer=OptimizerConfig(matrix_lr=0.006, other_lr=0.0015, warmup=0.03, decay=0.97),
     ),
 )
 
@@ -86,7 +86,7 @@ class LanguageRecipe:
     num_heads: int = 4
     hidden_dim: int = 544
     block_size: int = 32
-    top_k: int = 8
+    top_k: int = 16
     selector: Literal["tree", "flat"] = "tree"
     phases: tuple[Phase, ...] = PHASES
     prose_share: float = 0.07

@@ -130,10 +130,20 @@ def saved_when_run(page: Page, path: Path) -> nbformat.NotebookNode:
     while True:
         page.wait_for_timeout(1000)
         choose(page, "File", "Save Notebook")
-        notebook = nbformat.read(path, as_version=4)
+        notebook = read_when_whole(path)
         done = all(cell.execution_count is not None for cell in code_cells(notebook))
         if done or errors(notebook) or time.monotonic() > deadline:
             return notebook
+
+
+def read_when_whole(path: Path) -> nbformat.NotebookNode:
+    """The notebook; the server writes in place, so a reader can come upon half of it."""
+    for _ in range(100):
+        try:
+            return nbformat.read(path, as_version=4)
+        except nbformat.reader.NotJSONError:
+            time.sleep(0.1)
+    pytest.fail(f"{path} stays unreadable")
 
 
 def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
