@@ -58,8 +58,8 @@ def select_blocks(
     units = _pool(q, query_block).flatten(0, 1)
     beam = beam or top_k
     chosen = torch.full((*units.shape[:2], top_k), -1, dtype=torch.long, device=q.device)
-    chunk = max(1, CHUNK // (len(units) * (beam + 1) * tree.branching * units.shape[-1]))
-    for part, first in search_parts(own, chunk, beam=beam, branching=tree.branching, whole=method == "flat"):
+    chunk = CHUNK // max(1, len(units) * (beam + 1) * tree.branching * units.shape[-1])
+    for part, first in search_parts(own, max(1, chunk), beam=beam, branching=tree.branching, whole=method == "flat"):
         *_, leaves = search(tree, units[:, part], own[part], first=first, beam=beam)
         best = leaves.scores.topk(min(top_k, leaves.scores.shape[-1]))
         if best.values.isnan().any():

@@ -91,7 +91,7 @@ class Ledger:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        # torch depends on filelock, so it is always there; imported here because reading needs no lock.
+        # Imported here because reading needs no lock.
         from filelock import FileLock, Timeout
 
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=_LOCK_SECONDS)

@@ -117,11 +117,10 @@ class MuonAdamW(Optimizer):
 
 
 def split_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """(hidden matrices, everything else) among the parameters: embeddings are not hidden matrices."""
-    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    """(hidden matrices, everything else) among the parameters: embeddings, and heads of their shape, are not hidden."""
+    tables = {module.weight.shape for module in model.modules() if isinstance(module, nn.Embedding)}
     matrices: list[Tensor] = []
     others: list[Tensor] = []
     for parameter in model.parameters():
-        hidden = parameter.ndim == 2 and id(parameter) not in embeddings
-        (matrices if hidden else others).append(parameter)
+        (matrices if parameter.ndim == 2 and parameter.shape not in tables else others).append(parameter)
     return matrices, others

@@ -274,3 +274,11 @@ def test_numbers_that_are_not_finite_are_refused(call: tuple[int, ...], name: st
     if call[3] == 1:
         with pytest.raises(ValueError, match="attention is not finite"):
             block_sparse_attention_with_mass(*tensors.values(), blocks, block_size=8)
+
+
+@pytest.mark.parametrize("query_block", [1, 4])
+def test_an_empty_batch_gives_an_empty_result(query_block: int) -> None:
+    q, k, v = draw_qkv(20, 20, batch=0)
+    blocks = select_blocks(q, k, block_size=4, top_k=2, query_block=query_block)
+    out = block_sparse_attention(q, k, v, blocks, block_size=4, query_block=query_block)
+    assert out.shape == (0, 2, 20, 5)

@@ -10,8 +10,8 @@ from dslearn.models import LanguageModel, ModelConfig
 from dslearn.training import MuonAdamW, OptimizerConfig, split_parameters
 
 
-def model() -> LanguageModel:
-    return LanguageModel(ModelConfig(vocab_size=30, dim=16, num_layers=1, num_heads=2, hidden_dim=24))
+def model(*, tied: bool = True) -> LanguageModel:
+    return LanguageModel(ModelConfig(vocab_size=30, dim=16, num_layers=1, num_heads=2, hidden_dim=24, tied=tied))
 
 
 def step(network: LanguageModel, optimizer: torch.optim.Optimizer, seed: int) -> None:
@@ -21,8 +21,9 @@ def step(network: LanguageModel, optimizer: torch.optim.Optimizer, seed: int) ->
     optimizer.step()
 
 
-def test_hidden_matrices_go_to_muon_and_the_rest_to_adamw() -> None:
-    network = model()
+@pytest.mark.parametrize("tied", [True, False])
+def test_hidden_matrices_go_to_muon_and_the_rest_to_adamw(tied: bool) -> None:
+    network = model(tied=tied)
     matrices, others = split_parameters(network)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     assert {names[id(p)].split(".")[-2] for p in matrices} == {"qkv", "out", "gate_up", "down"}
