@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks import quality
 from benchmarks.report import Report
-from dslearn.attention import DynamicSparseAttention
+from dslearn.attention import BlockTree, DynamicSparseAttention
 from dslearn.attention.select import search_parts
 from dslearn.data import encode_documents, load_bpe, load_documents
 from dslearn.data.recall import recall_curriculum
@@ -74,6 +74,6 @@ def held_by(blocks: Tensor, mass: Tensor) -> Tensor:
 
 def descent(tokens: int, block_size: int, layer: DynamicSparseAttention) -> int:
     """The first token whose search begins above the blocks."""
-    own = torch.arange(tokens) // block_size
-    parts = search_parts(own, tokens, beam=layer.beam or layer.top_k, branching=layer.branching)
+    tree = BlockTree((1, 1, 1), tokens, block_size=block_size, branching=layer.branching)
+    parts = search_parts(range(tokens), tree, tokens, beam=layer.beam or layer.top_k)
     return next(part.start for part, level in parts if level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Literal
 
@@ -54,13 +55,13 @@ def select_blocks(
     """
     tree = k if isinstance(k, BlockTree) else BlockTree.build(k, block_size=block_size, branching=branching)
     _check(q, tree, block_size, top_k, query_block, method, beam)
-    own = own_blocks(q.shape[-2], tree.tokens, block_size, query_block, device=q.device)
     units = _pool(q, query_block).flatten(0, 1)
     beam = beam or top_k
     chosen = torch.full((*units.shape[:2], top_k), -1, dtype=torch.long, device=q.device)
     chunk = CHUNK // max(1, len(units) * (beam + 1) * tree.branching * units.shape[-1])
-    for part, first in search_parts(own, max(1, chunk), beam=beam, branching=tree.branching, whole=method == "flat"):
-        *_, leaves = search(tree, units[:, part], own[part], first=first, beam=beam)
+    tokens = range(tree.tokens - q.shape[-2], tree.tokens, query_block)
+    for part, first in search_parts(tokens, tree, max(1, chunk), beam=beam, whole=method == "flat"):
+        *_, leaves = search(tree, units[:, part], tokens[part], first=first, beam=beam)
         best = leaves.scores.topk(min(top_k, leaves.scores.shape[-1]))
         if best.values.isnan().any():
             raise ValueError("a block's score is NaN: q or k holds NaN or infinite values")
@@ -70,20 +71,24 @@ def select_blocks(
 
 
 def search_parts(
-    own: Int[Tensor, " units"], chunk: int, *, beam: int, branching: int, whole: bool = False
+    tokens: range, tree: BlockTree, chunk: int, *, beam: int, whole: bool = False
 ) -> Iterator[tuple[slice, int]]:
     """Units that search together, and the level they begin at: the finest one cheap to score whole, in one product.
 
     It follows from the unit's own block alone: by the tree's size, a choice would depend on how many tokens follow.
     With ``whole`` all begin at the blocks themselves.
+
+    Args:
+        tokens: the first token of each unit.
+        chunk: most units together.
     """
-    cheap = int(own[-1]) if whole else 4 * beam * branching
-    level, at = 0, 0
-    while at < len(own):
-        end = int(torch.searchsorted(own, (cheap + 1) * branching**level))
+    cheap = tokens[-1] if whole else 4 * beam * tree.branching
+    level, at, span = 0, 0, tree.block_size
+    while at < len(tokens):
+        end = bisect_left(tokens, (cheap + 1) * span)
         for start in range(at, end, chunk):
             yield slice(start, min(start + chunk, end)), level
-        level, at = level + 1, end
+        level, at, span = level + 1, end, span * tree.branching
 
 
 def own_blocks(queries: int, keys: int, block_size: int, query_block: int, *, device=None) -> Int[Tensor, " units"]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from einops import einsum
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -76,33 +78,48 @@ def _attend_few(
     chosen: Int[Tensor, "heads queries top_k"],
     block_size: int,
 ) -> Float[Tensor, "heads queries value_dim"]:
-    """The formula itself for a few queries, as in decoding: all heads' chosen keys are gathered at once."""
+    """The formula itself for a few queries, as in decoding: all heads' chosen blocks are gathered at once."""
     queries, keys = q.shape[1], k.shape[1]
-    offset = torch.arange(block_size, device=q.device)
-    read = (chosen[..., None] * block_size + offset).flatten(2)
-    hidden = (read < 0) | (read > torch.arange(keys - queries, keys, device=q.device)[:, None])
-    read = read.clamp(0, keys - 1)
+    size = min(block_size, keys)
+    query = torch.arange(keys - queries, keys, device=q.device)[:, None]
+    own = query // block_size * block_size
+    key = own.clamp(max=keys - size) + torch.arange(size, device=q.device)
+    visible = (chosen >= 0)[..., None].repeat(1, 1, 1, size)
+    visible[:, :, 0] = (key >= own) & (key <= query)
     with torch.autocast(q.device.type, enabled=False):
         wide = torch.promote_types(q.dtype, torch.float32)
-        scores = einsum(q.to(wide) * q.shape[-1] ** -0.5, _rows(k, read).to(wide), "h n d, h n m d -> h n m")
-        weights = scores.masked_fill(hidden, -torch.inf).softmax(dim=-1)
-        return einsum(weights, _rows(v, read).to(wide), "h n m, h n m d -> h n d").to(q.dtype)
+        # A block cut short by the end is read from before its first key.
+        read = _windows(k, v, (chosen * block_size).clamp(0, keys - size), size)
+        k, v = (x.to(wide) for x in read)
+        visible = visible.flatten(2)[:, :, None]
+        return F.scaled_dot_product_attention(q.to(wide)[:, :, None], k, v, attn_mask=visible).squeeze(2).to(q.dtype)
 
 
-def _rows(
-    x: Float[Tensor, "heads keys dim"], read: Int[Tensor, "heads queries read"]
-) -> Float[Tensor, "heads queries read dim"]:
-    """The tokens read of each head, all by one index: in a cache, too, rows of all heads lie a whole number apart."""
-    heads, keys, dim = x.shape
-    x = x if x.stride()[1:] == (dim, 1) and x.stride(0) % dim == 0 else x.contiguous()
-    apart = x.stride(0) // dim
-    table = x.as_strided(((heads - 1) * apart + keys, dim), (dim, 1))
-    index = read + torch.arange(heads, device=x.device)[:, None, None] * apart
-    return table.index_select(0, index.flatten()).view(*read.shape, dim)
+def _windows(
+    k: Float[Tensor, "heads keys dim"],
+    v: Float[Tensor, "heads keys value_dim"],
+    start: Int[Tensor, "heads queries top_k"],
+    size: int,
+) -> list[Tensor]:
+    """``size`` keys and values from each start on, each (heads, queries, top_k · size, its dim).
+
+    All heads share one index, since in a cache, too, heads lie whole tokens apart.
+    """
+    apart = k.stride(0) // k.shape[-1]
+    if any(x.stride() != (apart * x.shape[-1], x.shape[-1], 1) for x in (k, v)):
+        k, v, apart = k.contiguous(), v.contiguous(), k.shape[1]
+    heads, keys, _ = k.shape
+    index = (start + apart * torch.arange(heads, device=k.device)[:, None, None]).flatten()
+    read = []
+    for x in (k, v):
+        dim = x.shape[-1]
+        windows = x.as_strided(((heads - 1) * apart + keys - size + 1, size * dim), (dim, 1))
+        read.append(windows.index_select(0, index).view(heads, start.shape[1], -1, dim))
+    return read
 
 
 def _finite(out: Tensor) -> Tensor:
-    if not bool(out.detach().sum(dtype=torch.float32 if out.dtype.itemsize < 4 else None).isfinite()):
+    if not math.isfinite(out.detach().sum(dtype=torch.float32 if out.dtype.itemsize < 4 else None)):
         raise ValueError("attention is not finite: q, k or v holds NaN or infinite values")
     return out
 
@@ -132,9 +149,8 @@ def _check_blocks(q: Tensor, k: Tensor, blocks: Tensor, block_size: int, query_b
         raise ValueError(f"blocks must be {(*q.shape[:2], len(own), 'top_k')}; got {tuple(blocks.shape)}")
     if not bool((blocks[..., 0] == own).all()):
         raise ValueError("blocks[..., 0] must be each query's own block")
-    past = blocks[..., 1:]
-    if bool((past >= own[:, None]).any()) or bool((past < -1).any()):
+    past = blocks[..., 1:].sort(dim=-1, descending=True).values
+    if bool(((past[..., :1] >= own[:, None]) | (past[..., -1:] < -1)).any()):
         raise ValueError("blocks[..., 1:] must be earlier than the own block, or -1 for none")
-    ordered = past.sort(dim=-1).values
-    if bool(((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)).any()):
+    if bool(((past[..., 1:] == past[..., :-1]) & (past[..., 1:] >= 0)).any()):
         raise ValueError("a block stands twice among a query's blocks: its keys would count twice")

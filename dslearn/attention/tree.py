@@ -134,7 +134,7 @@ class Visit:
 def search(
     tree: BlockTree,
     q: Float[Tensor, "heads queries rank2"],
-    own: Int[Tensor, " queries"],
+    tokens: range,
     *,
     first: int,
     beam: int,
@@ -143,25 +143,25 @@ def search(
 
     Args:
         q: queries with their signs split, batch and heads in one axis.
-        own: the block each query stands in, in ascending order; those before it are visible.
+        tokens: where each query stands; it sees the nodes that are complete before its own block.
 
     Yields:
         a :class:`Visit` a level, coarsest first; the last has the blocks.
     """
-    f = tree.branching
-    filling = own // f**first
-    width = int(filling[-1]) + 1
+    f, span = tree.branching, tree.block_size * tree.branching**first
+    token = torch.arange(tokens.start, tokens.stop, tokens.step, device=q.device)
+    known, width = tokens[0] // span, tokens[-1] // span + 1  # complete for every query; begun for some
     nodes = torch.arange(width, device=q.device).view(1, 1, -1)
     scores = q @ tree.levels[first].flatten(0, 1)[:, :width].mT
-    known = int(filling[0])  # nodes before this one are complete for every query
-    _mark(scores[..., known:], nodes[..., known:], filling)
+    _mark(scores[..., known:], nodes[..., known:], token // span)
     yield Visit(first, scores, nodes)
     for level in range(first - 1, -1, -1):
         best = scores.topk(min(beam + 1, scores.shape[-1]), sorted=False).indices
         parents = nodes.expand_as(scores).gather(-1, best)
         nodes = parents[..., None] * f + torch.arange(f, device=q.device)
         nodes, scores = nodes.flatten(2), _score_children(tree.levels[level].flatten(0, 1), f, q, parents)
-        _mark(scores, nodes, own // f**level)
+        span //= f
+        _mark(scores, nodes, token // span)
         yield Visit(level, scores, nodes)
 
 
@@ -171,7 +171,7 @@ def _score_children(
     q: Float[Tensor, "heads queries rank2"],
     parents: Int[Tensor, "heads queries parents"],
 ) -> Float[Tensor, "heads queries candidates"]:
-    families = rearrange(nodes, "h (g f) r -> h g (f r)", f=branching)
+    families = nodes.unflatten(1, (-1, branching)).flatten(2)
     heads, groups, _ = families.shape
     rows = parents.clamp(max=groups - 1) + torch.arange(0, heads * groups, groups, device=q.device)[:, None, None]
     gathered = families.flatten(0, 1).index_select(0, rows.flatten())

@@ -282,3 +282,11 @@ def test_an_empty_batch_gives_an_empty_result(query_block: int) -> None:
     blocks = select_blocks(q, k, block_size=4, top_k=2, query_block=query_block)
     out = block_sparse_attention(q, k, v, blocks, block_size=4, query_block=query_block)
     assert out.shape == (0, 2, 20, 5)
+
+
+def test_decoding_reads_keys_that_all_heads_share() -> None:
+    q, k, v = draw_qkv(1, 20, heads=4)
+    k, v = (x[:, :1].expand(1, 4, 20, -1) for x in (k, v))
+    blocks = select_blocks(q, k, block_size=4, top_k=2)
+    shared = block_sparse_attention(q, k, v, blocks, block_size=4)
+    torch.testing.assert_close(shared, block_sparse_attention(q, k.clone(), v.clone(), blocks, block_size=4))

@@ -131,10 +131,9 @@ def test_split_signs_make_a_product_with_a_node_its_bound() -> None:
 def test_a_search_with_a_wide_beam_sees_every_visible_block_once_from_any_level() -> None:
     k, q = draw(1, 2, 70, 3), draw(1, 2, 70, 3, seed=1)
     tree = BlockTree.build(k, block_size=2, branching=2)
-    own = torch.arange(70) // 2
     flat = tree.scores(q)[0]
     for first in range(len(tree.levels)):
-        *_, leaves = search(tree, split_signs(q)[0], own, first=first, beam=64)
+        *_, leaves = search(tree, split_signs(q)[0], range(70), first=first, beam=64)
         assert leaves.level == 0
         for head, query in ((0, 0), (0, 41), (1, 68), (1, 69)):
             scores = leaves.scores[head, query]
@@ -150,7 +149,7 @@ def test_a_search_follows_the_node_that_is_being_filled_and_none_after_it() -> N
     k, q = draw(1, 1, 64, 3), draw(1, 1, 64, 3, seed=1)
     tree = BlockTree.build(k, block_size=2, branching=2)
     own = torch.arange(64) // 2
-    for visit in search(tree, split_signs(q)[0], own, first=3, beam=1):
+    for visit in search(tree, split_signs(q)[0], range(64), first=3, beam=1):
         nodes = visit.nodes.expand_as(visit.scores)
         filling = (own // 2**visit.level)[None, :, None]
         assert torch.equal(visit.scores == torch.inf, nodes == filling)
