@@ -16,7 +16,7 @@ help: ## say what each command does and how long it takes
 lab: setup ## open the course in JupyterLab (first time 2-4 min, then seconds)
 	@$(BIN)/dslearn lab $(if $(PORT),--port $(PORT))
 
-test: lint unit wheel offline bench browser ## everything that must hold (first time about 25 min)
+test: lint unit wheel offline bench browser ## everything that must hold (first time 10 to 15 min)
 	@echo "make test: all of it holds"
 
 check: lint ## the daily part: lint, types, quick tests (at most 5 min)

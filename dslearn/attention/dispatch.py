@@ -50,7 +50,7 @@ class _Head:
         """Each query's scores in its own block, later keys at −∞."""
         size = self.k.shape[1]
         scores = torch.bmm(self.q.view(-1, size, self.q.shape[-1]), self.k[self.first :].mT)
-        return scores.masked_fill_(torch.ones(size, size, dtype=torch.bool, device=scores.device).triu(1), -torch.inf)
+        return scores.add_(torch.full((size, size), -torch.inf, device=scores.device).triu(1))
 
 
 def _pad(x: Float[Tensor, "tokens *dim"], before: int, after: int) -> Float[Tensor, "padded *dim"]:
