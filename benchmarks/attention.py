@@ -2,8 +2,7 @@
 
 fp32, two threads, 8 heads of 64, blocks of 64 keys, 8 blocks a query (a budget of 512 keys), index features of rank
 16, selection included unless a row says otherwise. Peers are timed in turns with ours. "GEMM" is fp32 2048³ `mm`, timed
-in the same turns. All have their memory in huge pages (PyTorch's own switch THP_MEM_ALLOC_ENABLE=1, set here unless it
-is set already): without, the same code is 1.5 times slower in some processes, by the luck of their pages.
+in the same turns. For all of them alike, memory lies in huge pages and is kept once it was used; see `allocator`.
 
 Rows with a bar:
   prefill-speedup-N      dense SDPA / ours, 64 queries choosing together       ≥ 4, 8, 16 at N = 8192, 16384, 32768
@@ -27,13 +26,10 @@ the tree, which for a single query spends more on its many small steps than it s
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import sys
 from functools import partial
 from typing import Literal
-
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read once, when torch first asks for memory
 
 import torch
 from torch import Tensor
@@ -72,7 +68,7 @@ def measure(report: Report) -> None:
     """All rows; with ``report.quick`` at small sizes."""
     torch.set_num_threads(2)
     for n in (1024, 2048) if report.quick else (4096, 8192, 16384, 32768):
-        forward(report, n, repeats=3 if report.quick else 9 if n < 32768 else 5)
+        forward(report, n, repeats=3 if report.quick else 15 if n < 32768 else 5)
     slopes(report, (1024, 4096) if report.quick else (4096, 8192, 16384, 32768, 65536))
     decode(report, 2048 if report.quick else 32768)
     backward(report, 1024 if report.quick else 16384)

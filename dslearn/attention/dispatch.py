@@ -12,7 +12,7 @@ above that its power overflows, the reference is replaced by the true maximum an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,8 +22,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dslearn.attention.precision import without_autocast
+from dslearn.attention.threads import side_by_side
 
 LOG2E = math.log2(math.e)  # powers of two are three times as quick as powers of e
+SHARED = 2**20  # scores a head from which on heads side by side are quicker than one after the other
 LARGEST = 2.0**100  # a sum of weights beyond this asks for a better reference
 
 
@@ -134,9 +136,12 @@ class DispatchedAttention(torch.autograd.Function):
         wide = torch.promote_types(q.dtype, torch.float32)
         out = q.new_empty(*q.shape[:-1], v.shape[-1])
         mass, log_sum = q.new_empty(chosen.shape, dtype=wide), q.new_empty(q.shape[:-1], dtype=wide)
-        for i in range(len(q)):
+
+        def attend(i: int) -> None:
             head = _Head.of(q[i].to(wide), k[i].to(wide), v[i].to(wide), block_size)
             out[i], mass[i], log_sum[i] = _forward_head(head, chosen[i])
+
+        _for_each_head(attend, chosen, block_size)
         ctx.save_for_backward(q, k, v, chosen, out, log_sum)
         ctx.block_size = block_size
         ctx.mark_non_differentiable(mass)
@@ -149,12 +154,24 @@ class DispatchedAttention(torch.autograd.Function):
         q, k, v, chosen, out, log_sum = ctx.saved_tensors
         wide = log_sum.dtype
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        for i in range(len(q)):
+
+        def attend(i: int) -> None:
             head = _Head.of(q[i].to(wide), k[i].to(wide), v[i].to(wide), ctx.block_size)
             gradients = _backward_head(head, chosen[i], grads[0][i].to(wide), out[i].to(wide), log_sum[i])
             for total, part in zip((dq, dk, dv), gradients, strict=True):
                 total[i] = part[: total.shape[1]]
+
+        _for_each_head(attend, chosen, ctx.block_size)
         return dq, dk, dv, None, None
+
+
+def _for_each_head(attend: Callable[[int], None], chosen: Int[Tensor, "heads queries top_k"], block_size: int) -> None:
+    """Heads side by side, if each has enough to do."""
+    if chosen.shape[1:].numel() * block_size >= SHARED:
+        side_by_side(attend, range(len(chosen)), chosen.device)
+    else:
+        for i in range(len(chosen)):
+            attend(i)
 
 
 def _backward_head(

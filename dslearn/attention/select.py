@@ -11,6 +11,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dslearn.attention.threads import side_by_side
 from dslearn.attention.tree import BlockTree, search, split_signs
 
 Method = Literal["tree", "flat"]
@@ -60,13 +61,18 @@ def select_blocks(
     chosen = torch.full((*units.shape[:2], top_k), -1, dtype=torch.long, device=q.device)
     chunk = CHUNK // max(1, len(units) * (beam + 1) * tree.branching * units.shape[-1])
     tokens = range(tree.tokens - q.shape[-2], tree.tokens, query_block)
-    for part, first in search_parts(tokens, tree, max(1, chunk), beam=beam, whole=method == "flat"):
+
+    def choose(together: tuple[slice, int]) -> None:
+        part, first = together
         *_, leaves = search(tree, units[:, part], tokens[part], first=first, beam=beam)
         best = leaves.scores.topk(min(top_k, leaves.scores.shape[-1]))
         if best.values.isnan().any():
             raise ValueError("a block's score is NaN: q or k holds NaN or infinite values")
         blocks = leaves.nodes.expand_as(leaves.scores).gather(-1, best.indices)
         chosen[:, part, : blocks.shape[-1]] = blocks.masked_fill(best.values == -torch.inf, -1)
+
+    parts = search_parts(tokens, tree, max(1, chunk), beam=beam, whole=method == "flat")
+    side_by_side(choose, list(parts), q.device)
     return chosen.unflatten(0, q.shape[:2])
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from dslearn.attention.threads import one_core_a_thread
 
 Losses = dict[str, Tensor]
 Network = TypeVar("Network", bound=nn.Module)
@@ -59,17 +60,6 @@ def share_parameters(model: Network) -> Network:
     twin = copy.copy(model)
     twin._modules = {name: child and share_parameters(child) for name, child in model._modules.items()}
     return twin
-
-
-@contextmanager
-def one_core_a_thread():
-    """Operations of the threads started inside use one core each."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _mean(parts: tuple[Tensor | None, ...]) -> Tensor | None:
