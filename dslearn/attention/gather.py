@@ -37,10 +37,14 @@ class Layout:
 
     def late(self, device: torch.device) -> Float[Tensor, "units unit size"]:
         """What is added to scores in the own block: −∞ for keys after the query. (Adding is quicker than filling.)"""
-        token = torch.arange(self.keys - self.queries, self.keys - self.queries + self.units * self.unit, device=device)
+        first = self.keys - self.queries
+        token = torch.arange(first, first + self.block_size, device=device)  # then it repeats
         key = torch.arange(self.block_size, device=device)
-        later = key > token[:, None] % self.block_size
-        return torch.zeros(later.shape, device=device).masked_fill_(later, -torch.inf).view(self.units, self.unit, -1)
+        bias = torch.zeros(self.block_size, self.block_size, device=device)
+        bias.masked_fill_(key > token[:, None] % self.block_size, -torch.inf)
+        periods = -(-self.units * self.unit // self.block_size)
+        by_unit = bias.view(-1, self.unit, self.block_size)
+        return by_unit.expand(periods, *by_unit.shape).flatten(0, 1)[: self.units]
 
 
 @dataclass(frozen=True)
@@ -101,14 +105,23 @@ class _Head:
         self.absent = torch.zeros_like(chosen[:full_from], dtype=q.dtype).masked_fill_(
             chosen[:full_from] < 0, -torch.inf
         )
+        # The first units of a text have few blocks before them: apart, they need only half of the columns.
+        self.half = layout.top_k // 2
+        self.few = int((chosen[:, self.half :] < 0).all(dim=-1).long().cumprod(0).sum()) if self.half else 0
 
     def chunks(self) -> Iterator[slice]:
         """The units, as many at a time as stay in cache."""
-        return (slice(at, at + self.layout.step) for at in range(0, len(self.q), self.layout.step))
+        units, step = len(self.q), self.layout.step
+        for begin, end in ((0, self.few), (self.few, units)):
+            yield from (slice(at, min(at + step, end)) for at in range(begin, end, step))
+
+    def blocks_of(self, part: slice) -> Int[Tensor, "units read"]:
+        """The blocks that a chunk reads."""
+        return self.blocks[part, : self.half] if part.stop <= self.few else self.blocks[part]
 
     def read(self, part: slice, scratch: Scratch) -> tuple[Float[Tensor, "units keys dim"], Tensor]:
         """Keys and values of the units' blocks."""
-        flat, units = self.blocks[part].flatten(), len(self.blocks[part])
+        flat, units = self.blocks_of(part).flatten(), part.stop - part.start
         keys, values = self.k.gather(flat, scratch.keys), self.v.gather(flat, scratch.values)
         return keys.view(units, -1, self.k.dim), values.view(units, -1, self.v.dim)
 
@@ -122,7 +135,7 @@ class _Head:
         by_block = scores.unflatten(-1, (-1, size))
         by_block[:, :, 0].add_(late[part])
         if len(absent := self.absent[part]):
-            by_block[: len(absent)].add_(absent[:, None, :, None])
+            by_block[: len(absent)].add_(absent[:, None, : by_block.shape[2], None])
         return torch.softmax(scores, dim=-1, out=scores)
 
 
@@ -183,7 +196,7 @@ def _backward_head(
         inner = (weights * d_weights).sum(-1, keepdim=True)
         d_scores = d_weights.sub_(inner).mul_(weights).mul_(head.k.dim**-0.5)
         torch.bmm(d_scores, keys, out=dq[part])
-        flat = head.blocks[part].flatten()  # an absent block has weight zero, so block 0 gets nothing from it
+        flat = head.blocks_of(part).flatten()  # an absent block has weight zero, so block 0 gets nothing from it
         dk.index_add_(0, flat, torch.bmm(d_scores.mT, head.q[part]).view(len(flat), -1))
         dv.index_add_(0, flat, torch.bmm(weights.mT, grad[part]).view(len(flat), -1))
     return dq.flatten(0, 1), dk.view(-1, head.k.dim), dv.view(-1, head.v.dim)

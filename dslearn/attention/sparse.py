@@ -147,10 +147,18 @@ def _check_blocks(q: Tensor, k: Tensor, blocks: Tensor, block_size: int, query_b
         raise ValueError(f"blocks must be int64 on {q.device}; got {blocks.dtype} on {blocks.device}")
     if blocks.shape[:3] != (*q.shape[:2], len(own)) or blocks.shape[-1] < 1:
         raise ValueError(f"blocks must be {(*q.shape[:2], len(own), 'top_k')}; got {tuple(blocks.shape)}")
+    falling = blocks.sort(dim=-1, descending=True).values
+    first = (blocks[..., 0] == own) & (falling[..., 0] == own) & (falling[..., -1] >= -1)
+    once = (falling[..., 1:] < falling[..., :-1]) | (falling[..., 1:] < 0)
+    if not bool(first.all() & once.all()):
+        raise ValueError(_wrong(blocks, own))
+
+
+def _wrong(blocks: Tensor, own: Tensor) -> str:
+    """What is wrong with a choice."""
     if not bool((blocks[..., 0] == own).all()):
-        raise ValueError("blocks[..., 0] must be each query's own block")
-    past = blocks[..., 1:].sort(dim=-1, descending=True).values
-    if bool(((past[..., :1] >= own[:, None]) | (past[..., -1:] < -1)).any()):
-        raise ValueError("blocks[..., 1:] must be earlier than the own block, or -1 for none")
-    if bool(((past[..., 1:] == past[..., :-1]) & (past[..., 1:] >= 0)).any()):
-        raise ValueError("a block stands twice among a query's blocks: its keys would count twice")
+        return "blocks[..., 0] must be each query's own block"
+    past = blocks[..., 1:]
+    if bool(((past >= own[:, None]) | (past < -1)).any()):
+        return "blocks[..., 1:] must be earlier than the own block, or -1 for none"
+    return "a block stands twice among a query's blocks: its keys would count twice"
