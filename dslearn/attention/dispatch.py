@@ -166,12 +166,8 @@ class DispatchedAttention(torch.autograd.Function):
 
 
 def _for_each_head(attend: Callable[[int], None], chosen: Int[Tensor, "heads queries top_k"], block_size: int) -> None:
-    """Heads side by side, if each has enough to do."""
-    if chosen.shape[1:].numel() * block_size >= SHARED:
-        side_by_side(attend, range(len(chosen)), chosen.device)
-    else:
-        for i in range(len(chosen)):
-            attend(i)
+    large = chosen.shape[1:].numel() * block_size >= SHARED
+    side_by_side(attend, range(len(chosen)), chosen.device, worthwhile=large)
 
 
 def _backward_head(

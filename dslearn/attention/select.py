@@ -15,6 +15,7 @@ from dslearn.attention.threads import side_by_side
 from dslearn.attention.tree import BlockTree, search, split_signs
 
 Method = Literal["tree", "flat"]
+SHARED = 8  # parts from which on it pays to search them side by side
 CHUNK = 2**20  # numbers gathered or scored at a time: what stays in a core's cache
 
 
@@ -71,8 +72,8 @@ def select_blocks(
         blocks = leaves.nodes.expand_as(leaves.scores).gather(-1, best.indices)
         chosen[:, part, : blocks.shape[-1]] = blocks.masked_fill(best.values == -torch.inf, -1)
 
-    parts = search_parts(tokens, tree, max(1, chunk), beam=beam, whole=method == "flat")
-    side_by_side(choose, list(parts), q.device)
+    parts = list(search_parts(tokens, tree, max(1, chunk), beam=beam, whole=method == "flat"))
+    side_by_side(choose, parts, q.device, worthwhile=len(parts) >= SHARED)
     return chosen.unflatten(0, q.shape[:2])
 
 

@@ -12,13 +12,18 @@ import torch
 Task = TypeVar("Task")
 
 
-def side_by_side(work: Callable[[Task], None], tasks: Sequence[Task], device: torch.device) -> None:
+def side_by_side(
+    work: Callable[[Task], None], tasks: Sequence[Task], device: torch.device, *, worthwhile: bool = True
+) -> None:
     """``work(task)`` for every task; on a processor as many at a time as PyTorch has threads, each on one core.
 
     For tasks made of short operations: shared between cores one by one, these would leave the cores waiting for each
     other. An error in one of them is raised.
+
+    Args:
+        worthwhile: False if the tasks are too small to start threads for; they then run one after the other.
     """
-    threads = min(torch.get_num_threads(), len(tasks)) if device.type == "cpu" else 1
+    threads = min(torch.get_num_threads(), len(tasks)) if worthwhile and device.type == "cpu" else 1
     if threads <= 1:
         for task in tasks:
             work(task)
