@@ -56,7 +56,9 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(course: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "dslearn.cli", "lab", "--no-browser", "--port", str(free_port())]
-    process = subprocess.Popen(command, cwd=course, stdout=subprocess.PIPE, text=True)
+    # A workspace of its own: JupyterLab would open again what was open the last time.
+    environment = {**os.environ, "JUPYTERLAB_WORKSPACES_DIR": str(course / "workspaces")}
+    process = subprocess.Popen(command, cwd=course, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         yield next(line.strip() for line in process.stdout if "http://" in line)
