@@ -45,7 +45,7 @@ def add(
 
 
 @torch.no_grad()
-def readings(model: LanguageModel, tokens: Tensor, block_size: int | None) -> tuple[float, float, int, int]:
+def readings(model: LanguageModel, tokens: Tensor, block_size: int | None) -> tuple[float, ...]:
     """Over all layers: mass held by tree and by flat, flat's past blocks that the tree found, and all of flat's."""
     model.eval()
     sums = torch.zeros(4, dtype=torch.float64)

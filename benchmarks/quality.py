@@ -15,25 +15,14 @@ from dslearn.models import LanguageModel, evaluate_bits_per_byte, load_model, wi
 from dslearn.training.optimizer import OptimizerConfig
 from dslearn.training.phases import LanguageStreams, Phase
 from dslearn.training.recall import recall_accuracy, train_recall, train_recall_selectors
-from dslearn.training.recipes import LanguageRecipe, train_phase
+from dslearn.training.recipes import PHASES, LanguageRecipe, train_phase
 
 SEEDS = (0, 1, 2)
 BLOCK, TOP_K = 4, 8  # 32 keys of 256: 12.5 %
-WARMUP = Phase(
-    name="warmup",
-    stage="warmup",
-    steps=200,
-    batch_size=2,
-    seq_len=2048,
-    optimizer=OptimizerConfig(matrix_lr=0.02, warmup=0.05, decay=0.5),
-)
-TRAINED = Phase(
-    name="trained",
-    stage="dense",
-    steps=80,
-    batch_size=2,
-    seq_len=2048,
-    optimizer=OptimizerConfig(matrix_lr=0.002, other_lr=0.0006, warmup=0.05, decay=0.95),
+*_, SELECTORS, SPARSE = PHASES  # of the finished model's recipe
+WARMUP = replace(SELECTORS, steps=200)
+TRAINED = replace(
+    SPARSE, steps=80, optimizer=OptimizerConfig(matrix_lr=0.002, other_lr=0.0006, warmup=0.05, decay=0.95)
 )
 
 

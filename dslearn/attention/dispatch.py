@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dslearn.attention.precision import without_autocast
-from dslearn.attention.threads import side_by_side
+from dslearn.attention.threads import side_by_side, threads_for
 
 LOG2E = math.log2(math.e)  # powers of two are three times as quick as powers of e
 SHARED = 2**20  # scores a head from which on heads side by side are quicker than one after the other
@@ -167,7 +167,7 @@ class DispatchedAttention(torch.autograd.Function):
 
 def _for_each_head(attend: Callable[[int], None], chosen: Int[Tensor, "heads queries top_k"], block_size: int) -> None:
     large = chosen.shape[1:].numel() * block_size >= SHARED
-    side_by_side(attend, range(len(chosen)), chosen.device, worthwhile=large)
+    side_by_side(attend, range(len(chosen)), threads=threads_for(chosen.device, worthwhile=large))
 
 
 def _backward_head(

@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dslearn.attention.threads import side_by_side
+from dslearn.attention.threads import side_by_side, threads_for
 from dslearn.attention.tree import BlockTree, search, split_signs
 
 Method = Literal["tree", "flat"]
@@ -73,7 +73,7 @@ def select_blocks(
         chosen[:, part, : blocks.shape[-1]] = blocks.masked_fill(best.values == -torch.inf, -1)
 
     parts = list(search_parts(tokens, tree, max(1, chunk), beam=beam, whole=method == "flat"))
-    side_by_side(choose, parts, q.device, worthwhile=len(parts) >= SHARED)
+    side_by_side(choose, parts, threads=threads_for(q.device, worthwhile=len(parts) >= SHARED))
     return chosen.unflatten(0, q.shape[:2])
 
 

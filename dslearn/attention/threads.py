@@ -10,33 +10,37 @@ from typing import TypeVar
 import torch
 
 Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
-def side_by_side(
-    work: Callable[[Task], None], tasks: Sequence[Task], device: torch.device, *, worthwhile: bool = True
-) -> None:
-    """``work(task)`` for every task; on a processor as many at a time as PyTorch has threads, each on one core.
+def side_by_side(work: Callable[[Task], Result], tasks: Sequence[Task], *, threads: int) -> list[Result]:
+    """``work(task)`` for every task, ``threads`` of them at a time, each on one core; results in the tasks' order.
 
     For tasks made of short operations: shared between cores one by one, these would leave the cores waiting for each
-    other. An error in one of them is raised.
-
-    Args:
-        worthwhile: False if the tasks are too small to start threads for; they then run one after the other.
+    other. The caller's modes (gradients, inference, autocast) hold in the tasks; an error in one of them is raised.
     """
-    threads = min(torch.get_num_threads(), len(tasks)) if worthwhile and device.type == "cpu" else 1
+    threads = min(threads, len(tasks))
     if threads <= 1:
-        for task in tasks:
-            work(task)
-        return
+        return [work(task) for task in tasks]
     gradients, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    autocast = {"enabled": torch.is_autocast_enabled("cpu"), "dtype": torch.get_autocast_dtype("cpu")}
 
-    def run(task: Task) -> None:
-        # Both are settings of a thread, and new threads have the defaults.
-        with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
-            work(task)
+    def run(task: Task) -> Result:
+        # A mode belongs to a thread; new ones begin with the defaults.
+        with (
+            torch.inference_mode(inference),
+            torch.set_grad_enabled(gradients),
+            torch.autocast("cpu", **autocast),
+        ):
+            return work(task)
 
     with one_core_a_thread(), ThreadPoolExecutor(threads) as pool:
-        list(pool.map(run, tasks))
+        return list(pool.map(run, tasks))
+
+
+def threads_for(device: torch.device, *, worthwhile: bool) -> int:
+    """As many as PyTorch has on a processor; one elsewhere, or if the tasks are too small to start threads for."""
+    return torch.get_num_threads() if worthwhile and device.type == "cpu" else 1
 
 
 @contextmanager

@@ -84,7 +84,7 @@ class BlockTree:
         if self.tokens + k.shape[-2] > self.capacity:
             raise ValueError(f"the tree has room for {self.capacity} tokens; got {k.shape[-2]} after {self.tokens}")
         before = [self.count(level) for level in range(len(self.levels))]
-        keys = torch.cat([self.filling, k], dim=-2)
+        keys = torch.cat([self.filling, k], dim=-2) if self.filling.shape[-2] else k
         self.tokens += k.shape[-2]
         whole = keys.shape[-2] // self.block_size * self.block_size
         self.filling = keys[..., whole:, :]

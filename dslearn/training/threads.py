@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from dslearn.attention.threads import one_core_a_thread
+from dslearn.attention.threads import side_by_side
 
 Losses = dict[str, Tensor]
 Network = TypeVar("Network", bound=nn.Module)
@@ -40,16 +39,13 @@ def loss_by_threads(
     if pieces < 1 or len(batch) % pieces:
         raise ValueError(f"pieces must divide the batch's {len(batch)} rows, got {pieces}")
     parameters = [p for p in model.parameters() if p.requires_grad]
-    autocast = {"enabled": torch.is_autocast_enabled("cpu"), "dtype": torch.get_autocast_dtype("cpu")}
 
     def work(rows: Tensor) -> tuple[Losses, list[Tensor | None]]:
-        with torch.autocast("cpu", **autocast):
-            losses = losses_of(share_parameters(model), rows)
+        losses = losses_of(share_parameters(model), rows)
         gradients = torch.autograd.grad(losses["loss"], parameters, allow_unused=True)
         return {name: loss.detach() for name, loss in losses.items()}, list(gradients)
 
-    with one_core_a_thread(), ThreadPoolExecutor(threads) as pool:
-        results = list(pool.map(work, batch.chunk(pieces)))
+    results = side_by_side(work, batch.chunk(pieces), threads=threads)
     losses = {name: torch.stack([part[name] for part, _ in results]).mean() for name in results[0][0]}
     gradients = [_mean(parts) for parts in zip(*(gradients for _, gradients in results), strict=True)]
     return {**losses, "loss": _Known.apply(losses["loss"], gradients, *parameters)}

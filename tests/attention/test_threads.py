@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 import pytest
 import torch
 
 from dslearn.attention import block_sparse_attention, select_blocks
 from dslearn.attention.threads import side_by_side
 from tests.attention.plain import draw
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(params=[1, 2])
@@ -20,10 +21,10 @@ def threads(request: pytest.FixtureRequest):
 
 def test_every_task_is_done_and_the_threads_are_as_before(threads: int) -> None:
     done = torch.zeros(7)
-    side_by_side(lambda i: done[i].add_(1), range(7), CPU)
+    assert side_by_side(lambda i: done[i].add_(1) and i, range(7), threads=threads) == list(range(7))
     assert done.tolist() == [1] * 7
     assert torch.get_num_threads() == threads
-    side_by_side(lambda i: done[i].add_(1), [], CPU)
+    side_by_side(lambda i: done[i].add_(1), [], threads=threads)
 
 
 def test_an_error_is_raised_and_the_threads_are_as_before(threads: int) -> None:
@@ -32,19 +33,21 @@ def test_an_error_is_raised_and_the_threads_are_as_before(threads: int) -> None:
             raise ValueError("the third")
 
     with pytest.raises(ValueError, match="the third"):
-        side_by_side(fail, range(7), CPU)
+        side_by_side(fail, range(7), threads=threads)
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
-def test_tasks_run_in_the_callers_mode(threads: int, mode: type) -> None:
-    def look(i: int) -> None:
-        seen.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
+def bf16() -> torch.autocast:
+    return torch.autocast("cpu", dtype=torch.bfloat16)
 
-    seen: list[tuple[bool, bool]] = []
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad, bf16])
+def test_tasks_run_in_the_callers_modes(threads: int, mode: Callable[[], AbstractContextManager]) -> None:
+    def modes(_: int) -> tuple[bool, bool, bool]:
+        return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
+
     with mode():
-        side_by_side(look, range(4), CPU)
-        assert seen == [(torch.is_grad_enabled(), torch.is_inference_mode_enabled())] * 4
+        assert side_by_side(modes, range(4), threads=threads) == [modes(0)] * 4
 
 
 def test_long_texts_give_the_same_whatever_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
