@@ -140,8 +140,12 @@ def slopes(report: Report, lengths: tuple[int, ...]) -> None:
         report.add(f"slope-{name}", slope, "", f"from {lengths[0]:,} to {lengths[-1]:,}; dense is 2", median_ms=ms)
 
 
+@torch.inference_mode()
 def decode(report: Report, n: int) -> None:
-    """Sixteen tokens in a row, each with a query of its own, against n cached keys and their block tree."""
+    """Sixteen tokens in a row, each with a query of its own, against n cached keys and their block tree.
+
+    In inference mode, all contenders, as ``generate`` decodes.
+    """
     q, k, v, index_q, index_k = inputs(n)
     tree = BlockTree.build(index_k, block_size=BLOCK)
     tokens = [(q[:, :, i : i + 1].contiguous(), index_q[:, :, i : i + 1].contiguous()) for i in range(16)]
@@ -163,7 +167,7 @@ def decode(report: Report, n: int) -> None:
         # Two at a time: what one way to choose has read, the other would find in the processor's cache.
         works = {"dense": dense, "sparse": partial(sparse_tokens, method)}
         ms = time_interleaved(works, repeats=3 if report.quick else 15)
-        beside = f"SDPA of one query, 16 tokens in a row; {how}"
+        beside = f"SDPA of one query, 16 tokens in a row, inference mode; {how}"
         report.add_ratio(f"decode-speedup{name}-{n}", ms["dense"], ms["sparse"], beside)
 
 

@@ -81,16 +81,14 @@ def _attend_few(
     """The formula itself for a few queries, as in decoding: all heads' chosen blocks are gathered at once."""
     queries, keys = q.shape[1], k.shape[1]
     size = min(block_size, keys)
-    query = torch.arange(keys - queries, keys, device=q.device)[:, None]
-    own = query // block_size * block_size
-    key = own.clamp(max=keys - size) + torch.arange(size, device=q.device)
-    visible = (chosen >= 0)[..., None].repeat(1, 1, 1, size)
-    visible[:, :, 0] = (key >= own) & (key <= query)
+    # A block cut short by the end is read from before its first key.
+    start = (chosen * block_size).clamp(0, keys - size)
+    key = start[..., None] + torch.arange(size, device=q.device)
+    query = torch.arange(keys - queries, keys, device=q.device)[:, None, None]
+    visible = (key // block_size == chosen[..., None]) & (key <= query)
     with torch.autocast(q.device.type, enabled=False):
         wide = torch.promote_types(q.dtype, torch.float32)
-        # A block cut short by the end is read from before its first key.
-        read = _windows(k, v, (chosen * block_size).clamp(0, keys - size), size)
-        k, v = (x.to(wide) for x in read)
+        k, v = (x.to(wide) for x in _windows(k, v, start, size))
         visible = visible.flatten(2)[:, :, None]
         return F.scaled_dot_product_attention(q.to(wide)[:, :, None], k, v, attn_mask=visible).squeeze(2).to(q.dtype)
 
@@ -148,9 +146,9 @@ def _check_blocks(q: Tensor, k: Tensor, blocks: Tensor, block_size: int, query_b
     if blocks.shape[:3] != (*q.shape[:2], len(own)) or blocks.shape[-1] < 1:
         raise ValueError(f"blocks must be {(*q.shape[:2], len(own), 'top_k')}; got {tuple(blocks.shape)}")
     falling = blocks.sort(dim=-1, descending=True).values
+    once = falling[..., 1:] < falling[..., :-1].clamp(min=0)
     first = (blocks[..., 0] == own) & (falling[..., 0] == own) & (falling[..., -1] >= -1)
-    once = (falling[..., 1:] < falling[..., :-1]) | (falling[..., 1:] < 0)
-    if not bool(first.all() & once.all()):
+    if not bool(first.all() and once.all()):
         raise ValueError(_wrong(blocks, own))
 
 

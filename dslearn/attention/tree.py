@@ -149,11 +149,14 @@ def search(
         a :class:`Visit` a level, coarsest first; the last has the blocks.
     """
     f, span = tree.branching, tree.block_size * tree.branching**first
-    token = torch.arange(tokens.start, tokens.stop, tokens.step, device=q.device)
+    token = torch.arange(tokens.start, tokens.stop, tokens.step, device=q.device)[:, None]
     known, width = tokens[0] // span, tokens[-1] // span + 1  # complete for every query; begun for some
     nodes = torch.arange(width, device=q.device).view(1, 1, -1)
     scores = q @ tree.levels[first].flatten(0, 1)[:, :width].mT
-    _mark(scores[..., known:], nodes[..., known:], token // span)
+    if known + 1 == width:
+        scores[..., known] = torch.inf
+    else:
+        _mark(scores[..., known:], nodes[..., known:], token // span)
     yield Visit(first, scores, nodes)
     for level in range(first - 1, -1, -1):
         best = scores.topk(min(beam + 1, scores.shape[-1]), sorted=False).indices
@@ -182,8 +185,7 @@ def _score_children(
 def _mark(
     scores: Float[Tensor, "heads queries candidates"],
     nodes: Int[Tensor, "#heads #queries candidates"],
-    filling: Int[Tensor, " queries"],
+    filling: Int[Tensor, "queries 1"],
 ) -> None:
     """Follow the node that is being filled whatever it holds, and none after it."""
-    filling = filling[:, None]
     scores.masked_fill_(nodes == filling, torch.inf).masked_fill_(nodes > filling, -torch.inf)
