@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dslearn.course.checks import check, example
 from dslearn.course.claims import VERDICTS, Measurement, Prediction, Statement, claim, predict, statements
 from dslearn.course.ledger import Ledger, LedgerError, project_root
 from dslearn.course.verdicts import Verdict, verdict
@@ -14,7 +15,9 @@ __all__ = [
     "Prediction",
     "Statement",
     "Verdict",
+    "check",
     "claim",
+    "example",
     "predict",
     "project_root",
     "statements",

@@ -18,6 +18,7 @@ from typing import Any
 
 LEDGER_VARIABLE = "DSLEARN_LEDGER"
 _SCHEMA = 1
+_PARTS = ("claims", "predictions", "exercises")
 _LOCK_SECONDS = 20.0
 
 Content = dict[str, Any]
@@ -28,7 +29,7 @@ class LedgerError(RuntimeError):
 
 
 class Ledger:
-    """A JSON file of claims and predictions by id; every change is locked, checked and atomic.
+    """A JSON file of claims, predictions and exercises by id; every change is locked, checked and atomic.
 
     Args:
         path: the file; it and its folder are made at the first write.
@@ -56,6 +57,14 @@ class Ledger:
         """Replace the row of ``claim_id``."""
         self._change(lambda content: content["claims"].__setitem__(claim_id, row))
 
+    def exercises(self) -> Content:
+        """Return what became of each exercise, by id."""
+        return self.read()["exercises"]
+
+    def record_exercise(self, exercise_id: str, change: Callable[[Content | None], Content]) -> None:
+        """Replace the row of ``exercise_id`` by ``change(row)``; the row is None at the first time."""
+        self._change(lambda content: _replace(content["exercises"], exercise_id, change))
+
     def record_prediction(self, claim_id: str, row: Content) -> None:
         """Replace the prediction of ``claim_id``."""
         self._change(lambda content: content["predictions"].__setitem__(claim_id, row))
@@ -69,7 +78,7 @@ class Ledger:
         try:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            return {"schema": _SCHEMA, "claims": {}, "predictions": {}}
+            return {"schema": _SCHEMA, **{part: {} for part in _PARTS}}
         except UnicodeDecodeError as error:
             raise self._set_aside(f"it is not text ({error.reason})") from error
         except OSError as error:
@@ -80,7 +89,7 @@ class Ledger:
             raise self._set_aside(f"line {error.lineno}: {error.msg}") from error
         if problem := _problem(content):
             raise self._set_aside(problem)
-        return content
+        return {part: {} for part in _PARTS} | content
 
     def _change(self, change: Callable[[Content], None]) -> None:
         with self._locked():
@@ -164,11 +173,15 @@ def book_ledger() -> Ledger | None:
     return Ledger(root / "book" / "claims.json") if root else None
 
 
+def _replace(rows: Content, key: str, change: Callable[[Content | None], Content]) -> None:
+    rows[key] = change(rows.get(key))
+
+
 def _problem(content: object) -> str | None:
     if not isinstance(content, dict) or content.get("schema") != _SCHEMA:
         return f"it is not a ledger of schema {_SCHEMA}"
-    for part in ("claims", "predictions"):
-        rows = content.get(part)
+    for part in _PARTS:
+        rows = content.get(part, {} if part == "exercises" else None)  # files of the first version have none
         if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
             return f"its part {part!r} is not a table of rows"
     return None

@@ -1,0 +1,174 @@
+"""Answers compared with what is right: their kind, their values, their habits, and how to print them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from numbers import Number
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TOLERANCE = 1e-4
+_PRINTED = 48  # numbers of a tensor that are still printed one by one
+
+
+def close(a: Any, b: Any) -> bool:
+    """Whether two answers are the same, numbers up to rounding."""
+    left, right = list(leaves(a)), list(leaves(b))
+    return len(left) == len(right) and all(map(_near, left, right))
+
+
+def leaves(answer: Any) -> Iterator[Tensor]:
+    """The numbers of an answer, as double-precision tensors; None is a number of no size."""
+    if isinstance(answer, Tensor):
+        yield answer.detach().to("cpu", torch.float64)
+    elif isinstance(answer, list | tuple) and not all(isinstance(entry, Number) for entry in answer):
+        for entry in answer:
+            yield from leaves(entry)
+    else:
+        yield torch.tensor([] if answer is None else answer, dtype=torch.float64)
+
+
+def unlike(expected: Any, got: Any) -> str:
+    """In which way ``got`` cannot be an answer at all, whatever its values; empty if it can."""
+    if got is None and expected is not None:
+        return "Your function returns nothing. Is a `return` missing?"
+    if got is ... or got is NotImplemented:
+        return "Your function still returns its placeholder."
+    if isinstance(expected, Tensor):
+        return _unlike_tensor(expected, got)
+    if isinstance(expected, tuple):
+        return _unlike_tuple(expected, got)
+    if isinstance(expected, list):
+        return _unlike_list(got)
+    return _unlike_number(expected, got)
+
+
+def habit(calls: Sequence[tuple[Any, Any]]) -> str:
+    """What explains all of the (expected, got) pairs, in whatever exercise; empty if nothing does."""
+    got = [torch.cat([leaf.flatten() for leaf in leaves(b)]) for _, b in calls]
+    right = [torch.cat([leaf.flatten() for leaf in leaves(a)]) for a, _ in calls]
+    pairs = [(a, b) for a, b in zip(right, got, strict=True) if a.shape == b.shape and a.numel()]
+    if not pairs:
+        return ""
+    if all(not b.any() for _, b in pairs) and any(a.any() for a, _ in pairs):
+        return "Whatever it is given, your answer is all zeros: the shape is there and nothing has been computed."
+    if len(calls) > 1 and all(close(b, calls[0][1]) for _, b in calls):
+        return "Your function gives the same answer whatever it is given. It should compute it from its arguments."
+    if all(torch.allclose(a, b, rtol=0.05, atol=0.05 * float(a.abs().max())) for a, b in pairs):
+        return (
+            "Your answers are nearly right, which smells of precision: is something computed in half precision, or "
+            "rounded, on the way? Keep the dtype of the inputs."
+        )
+    return _factor(pairs)
+
+
+def describe(value: Any) -> str:
+    """An argument or an answer as a reader would write it down."""
+    if isinstance(value, Tensor):
+        return _tensor_in_words(value)
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, list | tuple):
+        inside = ", ".join(describe(entry) for entry in value)
+        return f"[{inside}]" if isinstance(value, list) else f"({inside})"
+    return repr(value)
+
+
+def _near(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape:
+        return False
+    scale = a[a.isfinite()].abs().max().item() if a.isfinite().any() else 1.0
+    return torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * max(scale, 1e-12), equal_nan=True)
+
+
+def _unlike_tensor(expected: Tensor, got: Any) -> str:
+    if not isinstance(got, Tensor):
+        return f"The answer is a tensor of shape {tuple(expected.shape)}; your function returns a {_kind(got)}."
+    if got.device != expected.device:
+        return (
+            f"The inputs are on {expected.device} and your answer is on {got.device}: make new tensors beside "
+            "the inputs (`device=…`, `torch.zeros_like`)."
+        )
+    if got.shape != expected.shape:
+        return f"The answer has the shape {tuple(expected.shape)}; yours has {tuple(got.shape)}."
+    if expected.is_floating_point() and got.dtype != expected.dtype:
+        return f"The inputs are {expected.dtype} and your answer is {got.dtype}: keep the dtype of the inputs."
+    if (
+        not expected.is_floating_point()
+        and got.dtype != expected.dtype
+        and (got.is_floating_point() or expected.dtype == torch.bool or got.dtype == torch.bool)
+    ):
+        return f"The answer is a tensor of {expected.dtype}; yours is {got.dtype}."
+    if got.isnan().any() and not expected.isnan().any():
+        return "Your answer holds NaN (not a number): from 0/0, from ∞ − ∞, or from a softmax over nothing but −∞."
+    return ""
+
+
+def _unlike_tuple(expected: tuple[Any, ...], got: Any) -> str:
+    if not isinstance(got, tuple | list) or len(got) != len(expected):
+        count = f" of {len(got)}" if isinstance(got, tuple | list) else ""
+        return (
+            f"The answer is {len(expected)} things, returned as a tuple; your function returns a {_kind(got)}{count}."
+        )
+    for number, (wanted, one) in enumerate(zip(expected, got, strict=True), start=1):
+        if problem := unlike(wanted, one):
+            return f"Number {number} of the {len(expected)} things that you return: {problem}"
+    return ""
+
+
+def _unlike_list(got: Any) -> str:
+    if isinstance(got, Tensor) and got.dim() == 1 and not got.is_floating_point():
+        return ""
+    if not isinstance(got, list | tuple):
+        return f"The answer is a list; your function returns a {_kind(got)}."
+    strange = next((entry for entry in got if not _is_number(entry)), None)
+    return f"The answer is a list of numbers; yours holds a {_kind(strange)}." if strange is not None else ""
+
+
+def _unlike_number(expected: Any, got: Any) -> str:
+    if expected is None:
+        return "" if got is None or _is_number(got) else f"The answer is a number or None; got a {_kind(got)}."
+    if not _is_number(got):
+        return f"The answer is one number; your function returns a {_kind(got)}."
+    if float(got) != float(got):
+        return "Your answer is NaN (not a number). It comes from 0/0, or from ∞ − ∞."
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and value.dtype != torch.bool
+    return isinstance(value, Number) and not isinstance(value, bool | complex)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"tensor of shape {tuple(value.shape)}"
+    return type(value).__name__
+
+
+def _factor(pairs: Sequence[tuple[Tensor, Tensor]]) -> str:
+    top = sum(float(a @ b) for a, b in pairs if a.isfinite().all() and b.isfinite().all())
+    under = sum(float(a @ a) for a, b in pairs if a.isfinite().all() and b.isfinite().all())
+    factor = top / under if under else 0.0
+    if not factor or not all(_near(factor * a, b) for a, b in pairs):
+        return ""
+    if abs(factor + 1) < TOLERANCE:
+        return "Every number has the wrong sign."
+    return f"Every number is {factor:.4g} times what it should be: a factor is missing, or there is one too many."
+
+
+def _tensor_in_words(value: Tensor) -> str:
+    if value.numel() > _PRINTED or not value.numel():
+        return f"a tensor of shape {tuple(value.shape)}"
+    return _rows(value.detach().cpu().tolist())
+
+
+def _rows(values: Any, depth: int = 0) -> str:
+    if not isinstance(values, list):
+        return f"{values:.3g}" if isinstance(values, float) else str(values)
+    inner = [_rows(entry, depth + 1) for entry in values]
+    between = ",\n" + " " * (depth + 1) if values and isinstance(values[0], list) else ", "
+    return "[" + between.join(inner) + "]"

@@ -1,0 +1,273 @@
+"""Checks of exercises: named behaviours, tried in order on drawn inputs, and what a wrong answer gives away.
+
+An exercise's own module (in :mod:`dslearn.course.exercises`) says what is drawn, what is right and which behaviours
+make it right. This module calls the answer, finds the smallest call that breaks a behaviour, and looks for the mistake
+that explains *all* of the answer's results.
+"""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dslearn._extras import require
+from dslearn.course.answers import close, describe, habit, unlike
+from dslearn.course.feedback import Feedback
+from dslearn.course.guard import Guard, Trouble, copy_of
+
+require("hypothesis", "course")
+
+from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402 - only after the extra is known to be there
+from hypothesis.configuration import set_hypothesis_home_dir  # noqa: E402
+from hypothesis.strategies import SearchStrategy  # noqa: E402
+
+# It keeps a cache, by default in a folder beside the reader's notebook.
+set_hypothesis_home_dir(Path(tempfile.gettempdir(), "dslearn-hypothesis"))
+
+EXAMPLES = 60
+SECONDS = 3.0  # spent on new calls; a quick answer needs a fraction of one
+
+Key = tuple[Any, ...]
+
+_PRINTED = 500  # characters of what an answer printed that are shown back
+_RUNS = "gives an answer of the right kind"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an answer: its arguments by name, what is right, and what came back."""
+
+    arguments: dict[str, Any]
+    expected: Any
+    got: Any
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments[name]
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """One thing that a right answer does.
+
+    Attributes:
+        says: it in a few words, "never reads a later token".
+        holds: whether one call shows it.
+        because: the likely misconception, for a failure that no slip explains.
+    """
+
+    says: str
+    holds: Callable[[Call], bool]
+    because: str
+
+
+@dataclass(frozen=True)
+class Slip:
+    """A known mistake.
+
+    Attributes:
+        explains: whether it explains what one call returned, right or wrong. It must explain all that were seen.
+            :func:`gives` makes it of a function that makes the mistake.
+        message: what its author should hear.
+    """
+
+    explains: Callable[[Call], bool]
+    message: str
+
+
+def gives(wrong: Callable[..., Any]) -> Callable[[Call], bool]:
+    """Whether a call got what ``wrong`` gives for the same arguments; whatever it raises explains nothing.
+
+    Where an exercise has an ``ask`` of its own, ``wrong`` returns what that would.
+    """
+
+    def explains(call: Call) -> bool:
+        try:
+            return close(wrong(*copy_of(list(call.arguments.values()))), call.got)
+        except Exception:
+            return False
+
+    return explains
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What one exercise checks.
+
+    Attributes:
+        id, title, minutes, difficulty: as the notebook gives them; difficulty from 1 to 3.
+        function: the name that the notebook gives the answer.
+        right: a correct answer, written for being sure of rather than fast.
+        draw: keys, tuples of plain values; hypothesis makes them small when one fails.
+        build: a key → the arguments, tensors by seed.
+        shown: the key of the example in the notebook.
+        behaviours: in the order in which a learner would think of them. The last one is being right.
+        done: what there is to know once it is right.
+        slips: known mistakes, the most likely first.
+        ask: what is asked of an answer, ``ask(answer, *arguments)``; to call it, unless told.
+    """
+
+    id: str
+    title: str
+    minutes: int
+    difficulty: int
+    function: str
+    right: Callable[..., Any]
+    draw: SearchStrategy[Key]
+    build: Callable[..., tuple[Any, ...]]
+    shown: Key
+    behaviours: tuple[Behaviour, ...]
+    done: str
+    slips: tuple[Slip, ...] = ()
+    ask: Callable[..., Any] = lambda answer, *arguments: answer(*arguments)
+
+
+@dataclass
+class _Trial:
+    """All calls of one answer so far; the same key is never called twice."""
+
+    exercise: Exercise
+    answer: Callable[..., Any]
+    guard: Guard = field(default_factory=Guard)
+    calls: dict[Key, Call | Trouble] = field(default_factory=dict)
+    printed: dict[Key, str] = field(default_factory=dict)
+    deadline: float = field(default_factory=lambda: time.monotonic() + SECONDS)
+
+    def call(self, key: Key) -> Call | Trouble:
+        if key not in self.calls:
+            try:
+                self.calls[key] = self.fresh(key)
+            except Trouble as trouble:
+                self.calls[key] = trouble
+            self.printed[key] = self.guard.printed[:_PRINTED]
+        return self.calls[key]
+
+    def fresh(self, key: Key) -> Call:
+        arguments = self.exercise.build(*key)
+        expected = self.exercise.ask(self.exercise.right, *copy_of(arguments))
+        got = self.guard(partial(self.exercise.ask, self.answer), arguments)
+        if problem := unlike(expected, got):
+            raise Trouble(problem)
+        names = inspect.signature(self.exercise.right).parameters
+        return Call(dict(zip(names, arguments, strict=True)), expected, got)
+
+    def search(self, broken: Callable[[Call | Trouble], bool]) -> Key | None:
+        """The smallest drawn key whose call is broken; known keys are tried again, new ones while time lasts."""
+        found: list[Key] = []
+
+        @settings(
+            max_examples=EXAMPLES,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+            report_multiple_bugs=False,
+        )
+        @given(self.exercise.draw)
+        def attempt(key: Key) -> None:
+            if (key in self.calls or time.monotonic() < self.deadline) and broken(self.call(key)):
+                found.append(key)
+                raise _BrokenError
+
+        try:
+            attempt()
+        except _BrokenError:
+            return found[-1]
+        return None
+
+
+class _BrokenError(Exception):
+    """A call that breaks the behaviour looked for."""
+
+
+def judge(exercise: Exercise, answer: object) -> Feedback:
+    """Say whether ``answer`` does what the exercise asks, and if not, what it does instead."""
+    try:
+        trial = _Trial(exercise, _callable(exercise, answer))
+    except Trouble as trouble:
+        return _outcome(exercise, trouble)
+    final = exercise.shown if _is_final(trial.call(exercise.shown)) else trial.search(_is_final)
+    if final is not None:
+        return _failure(trial, final)
+    held: list[str] = []
+    for says, holds, because in _tests(exercise):
+        if broken := [key for key, call in trial.calls.items() if not holds(call)]:
+            smallest = trial.search(lambda call, holds=holds: not holds(call)) or broken[0]
+            return _failure(trial, smallest, held=tuple(held), failed=says, because=because)
+        held.append(says)
+    if not _is_repeatable(trial):
+        return _outcome(exercise, Trouble("Asked twice, your function gives two answers. Is there chance in it?"))
+    return Feedback(exercise.id, exercise.title, "done", exercise.done, held=tuple(held))
+
+
+def _tests(exercise: Exercise) -> list[tuple[str, Callable[[Call | Trouble], bool], str]]:
+    """The behaviours, after the first of all: that there is something to judge."""
+
+    def of(behaviour: Behaviour) -> Callable[[Call | Trouble], bool]:
+        return lambda call: isinstance(call, Call) and behaviour.holds(call)
+
+    own = [(behaviour.says, of(behaviour), behaviour.because) for behaviour in exercise.behaviours]
+    return [(_RUNS, lambda call: isinstance(call, Call), ""), *own]
+
+
+def _is_repeatable(trial: _Trial) -> bool:
+    shown = trial.exercise.shown
+    first, second = trial.call(shown), trial.fresh(shown)
+    return isinstance(first, Call) and close(first.got, second.got)
+
+
+def _failure(trial: _Trial, key: Key, *, held: tuple[str, ...] = (), failed: str = "", because: str = "") -> Feedback:
+    exercise, call = trial.exercise, trial.call(key)
+    shown = {"held": held, "failed": failed, "example": _call_in_words(exercise, key), "printed": trial.printed[key]}
+    if isinstance(call, Trouble):
+        return _outcome(exercise, call, **({} if call.state == "not started" else shown))
+    shown |= {"expected": describe(call.expected), "got": describe(call.got)}
+    return _outcome(exercise, Trouble(_explanation(trial) or because), **shown)
+
+
+def _explanation(trial: _Trial) -> str:
+    """The mistake that would give all the results that were seen."""
+    calls = [call for call in trial.calls.values() if isinstance(call, Call)]
+    for slip in trial.exercise.slips:
+        if all(map(slip.explains, calls)):
+            return slip.message
+    return habit([(call.expected, call.got) for call in calls])
+
+
+def _is_final(call: Call | Trouble) -> bool:
+    return isinstance(call, Trouble) and call.final
+
+
+def _callable(exercise: Exercise, answer: object) -> Callable[..., Any]:
+    if answer is None or answer is ...:
+        raise Trouble(f"Write `{exercise.function}`, then run both cells.", state="not started")
+    if isinstance(answer, type):
+        try:
+            answer = answer()
+        except Exception as error:
+            raise Trouble(
+                f"`{answer.__name__}` is a class that cannot be made without arguments ({error}): hand over a finished "
+                "module, or a function."
+            ) from error
+    if not callable(answer):
+        raise Trouble(
+            f'Hand over the function itself, without calling it: `check("{exercise.id}", {exercise.function})`; got a '
+            f"{type(answer).__name__}."
+        )
+    return answer
+
+
+def _outcome(exercise: Exercise, trouble: Trouble, **shown: Any) -> Feedback:
+    return Feedback(exercise.id, exercise.title, trouble.state, str(trouble), **shown)
+
+
+def _call_in_words(exercise: Exercise, key: Key) -> str:
+    names = inspect.signature(exercise.right).parameters
+    given_ = zip(names, exercise.build(*key), strict=True)
+    return f"{exercise.function}(" + ", ".join(f"{name}={describe(value)}" for name, value in given_) + ")"

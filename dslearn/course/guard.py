@@ -1,0 +1,195 @@
+"""Calls to code that somebody is still writing: it may raise, hang, flood the screen or change what it was given."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import ctypes
+import io
+import linecache
+import queue
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dslearn.course.feedback import State
+
+SECONDS = 5.0
+CHARACTERS = 20_000
+
+_GRACE = 1.0  # seconds that a stopped call gets to end
+_OWN_FILES = ("/dslearn/course/", "/torch/", "/einops/", "/threading.py")
+
+
+class Trouble(Exception):
+    """What kept an answer from being judged, as a sentence to its author.
+
+    Attributes:
+        state: ``"not started"`` for unfinished code, else ``"not yet"``.
+        final: whether calling once more makes no sense.
+    """
+
+    def __init__(self, message: str, *, state: State = "not yet", final: bool = False) -> None:
+        super().__init__(message)
+        self.state: State = state
+        self.final = final or state == "not started"
+
+
+class _Stop(BaseException):
+    """Raised inside a call that has had its time, or has printed too much."""
+
+
+class _Printed(io.TextIOBase):
+    """Keeps what is printed, and stops who prints too much."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.text = limit, ""
+        self.flooded = False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if len(self.text) + len(text) > self.limit:
+            self.flooded = True
+            raise _Stop
+        self.text += text
+        return len(text)
+
+
+class Guard:
+    """Calls a learner's function in a thread of its own, on copies of the arguments.
+
+    The time limit works on every system for Python code: an exception is raised inside the thread. A single long
+    operation of compiled code (a huge matrix product, ``time.sleep``) cannot be interrupted; it is left behind, and the
+    message says so.
+
+    Args:
+        seconds: what one call may take.
+        characters: what one call may print.
+
+    Attributes:
+        printed: what the last call printed.
+    """
+
+    def __init__(self, *, seconds: float = SECONDS, characters: int = CHARACTERS) -> None:
+        self.seconds, self.characters = seconds, characters
+        self.printed = ""
+
+    def __call__(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+        """Return ``function(*arguments)``.
+
+        Raises:
+            Trouble: it is unfinished, raised, took too long, printed too much or changed an argument.
+        """
+        given = copy_of(arguments)
+        screen = _Printed(self.characters)
+        with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
+            result, error = self._in_time(lambda: function(*given))
+        self.printed = screen.text
+        if screen.flooded:
+            raise Trouble(
+                f"Your function printed more than {self.characters:,} characters and was stopped. Take the print out, "
+                "or print once instead of in the loop."
+            )
+        if error is not None:
+            raise _told(error)
+        _require_unchanged(arguments, given)
+        return result
+
+    def _in_time(self, call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+        outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                outcome.put((call(), None))
+            except BaseException as error:  # also SystemExit: the reader is told, the kernel lives on
+                outcome.put((None, error))
+
+        thread = threading.Thread(target=run, daemon=True, name="answer")
+        thread.start()
+        try:
+            return outcome.get(timeout=self.seconds)
+        except queue.Empty:
+            ended = _stop(thread)
+        behind = "" if ended else " It is busy in compiled code and goes on unseen: restart the kernel if it slows you."
+        raise Trouble(
+            f"Your function had not returned after {self.seconds:g} seconds, so it was left.{behind} Does a loop never "
+            "end? Does a `while` change what it tests?",
+            final=True,
+        )
+
+
+def copy_of(arguments: Sequence[Any]) -> list[Any]:
+    """Copies of the arguments, tensors with their ``requires_grad``."""
+    return [
+        argument.detach().clone().requires_grad_(argument.requires_grad)
+        if isinstance(argument, Tensor)
+        else copy.deepcopy(argument)
+        for argument in arguments
+    ]
+
+
+def _stop(thread: threading.Thread) -> bool:
+    """Raise inside the thread until it ends; whether it did."""
+    for _ in range(10):
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Stop))
+        thread.join(_GRACE / 10)
+        if not thread.is_alive():
+            return True
+    return False
+
+
+def _told(error: BaseException) -> Trouble:
+    """The sentence for what a function raised, with the line of the reader's own that raised it."""
+    if isinstance(error, NotImplementedError):
+        return Trouble(
+            "Write your code in place of `raise NotImplementedError`, then run both cells.", state="not started"
+        )
+    what = f"Your function raised {type(error).__name__}"
+    what += f": {_first_line(str(error))}" if str(error) else ""
+    if isinstance(error, RecursionError):
+        what += ". It calls itself without an end"
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        what = "Your function asks Python to end (exit or an interrupt). Return a value instead"
+    return Trouble(f"{what}{_where(error)}.")
+
+
+def _where(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not any(part in frame.filename.replace("\\", "/") for part in _OWN_FILES)]
+    if not own:
+        return ""
+    line = (own[-1].line or linecache.getline(own[-1].filename, own[-1].lineno or 0)).strip()
+    return f", at the line `{line}`" if line else ""
+
+
+def _first_line(text: str) -> str:
+    line = text.strip().splitlines()[0].rstrip(".")
+    return line if len(line) <= 200 else line[:200] + "…"
+
+
+def _require_unchanged(before: Sequence[Any], after: Sequence[Any]) -> None:
+    for number, (original, given) in enumerate(zip(before, after, strict=True), start=1):
+        if not same(original, given):
+            raise Trouble(
+                f"Your function changes its {_ordinal(number)} argument, which is the caller's. Operations that end in "
+                "an underscore (`masked_fill_`) and assignments to parts (`x[...] = …`) write into it: work on a copy."
+            )
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two arguments are equal, tensors bit by bit, NaN included."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.shape == b.shape and torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
+    if isinstance(a, list | tuple):
+        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+def _ordinal(number: int) -> str:
+    return {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}.get(number, f"{number}th")

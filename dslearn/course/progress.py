@@ -1,0 +1,60 @@
+"""What a learner has done: stored after every check, shown as a table, told in a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from dslearn.course.feedback import Feedback, State
+from dslearn.course.ledger import Ledger, reader_ledger
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one exercise is.
+
+    Attributes:
+        state: of the last try.
+        tries: checks of a started answer.
+        done: the day of the first right answer; None before it.
+        behaviour: what failed last; empty otherwise.
+        met, of: points of a rubric that the learner found met, for exercises that no program can judge.
+    """
+
+    state: State
+    tries: int
+    done: str | None
+    behaviour: str
+    met: int = 0
+    of: int = 0
+
+
+def record(feedback: Feedback, *, ledger: Ledger | None = None) -> None:
+    """Store the outcome of a check; a right answer stays counted as done.
+
+    Raises:
+        LedgerError: the reader's ledger is damaged or cannot be written.
+    """
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+
+    def change(row: dict[str, Any] | None) -> dict[str, Any]:
+        row = row or {"tries": 0, "done": None}
+        return {
+            "state": feedback.state,
+            "tries": row["tries"] + (feedback.state != "not started"),
+            "done": row["done"] or (today if feedback.passed else None),
+            "behaviour": feedback.failed,
+        }
+
+    (ledger or reader_ledger()).record_exercise(feedback.exercise, change)
+
+
+def progress(*, ledger: Ledger | None = None) -> dict[str, Progress]:
+    """What is stored, by exercise id.
+
+    Raises:
+        LedgerError: the reader's ledger is damaged.
+    """
+    rows = (ledger or reader_ledger()).exercises()
+    return {exercise_id: Progress(**row) for exercise_id, row in rows.items()}

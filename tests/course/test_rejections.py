@@ -1,0 +1,56 @@
+"""Every check is itself checked: right answers pass however they are written, wrong ones fail with the right words."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from dslearn.course.checking import judge
+from dslearn.course.exercises import MODULES, load
+from tests.course.rejections import all_answers
+
+ANSWERS = all_answers()
+RIGHT = [
+    pytest.param(answers.exercise, right, id=f"{answers.exercise}-{right.__name__}")
+    for answers in ANSWERS
+    for right in answers.right
+]
+WRONG = [
+    pytest.param(answers.exercise, wrong, id=f"{answers.exercise}-{wrong.name}")
+    for answers in ANSWERS
+    for wrong in answers.wrong
+]
+
+
+@pytest.mark.parametrize(("exercise", "right"), RIGHT)
+def test_right_answers_are_accepted(exercise, right):
+    started = time.monotonic()
+    feedback = judge(load(exercise), right)
+    assert feedback.passed, feedback
+    assert time.monotonic() - started < 3  # generous: the bar of one second is measured on a quiet machine
+
+
+@pytest.mark.parametrize(("exercise", "wrong"), WRONG)
+def test_wrong_answers_are_refused_with_the_intended_words(exercise, wrong):
+    feedback = judge(load(exercise), wrong.answer)
+    assert feedback.state == "not yet", feedback
+    assert wrong.says in repr(feedback), feedback
+    assert "Traceback" not in repr(feedback)
+
+
+@pytest.mark.parametrize("answers", ANSWERS, ids=lambda answers: answers.exercise)
+def test_there_are_enough_answers(answers):
+    assert len(answers.right) >= 2
+    assert len(answers.wrong) >= 8
+    assert 4 * sum(wrong.first for wrong in answers.wrong) >= len(answers.wrong)
+    assert len({wrong.name for wrong in answers.wrong}) == len(answers.wrong)
+
+
+def test_every_exercise_has_answers():
+    assert [answers.exercise for answers in ANSWERS] == list(MODULES)
+
+
+@pytest.mark.parametrize("exercise", MODULES)
+def test_the_reference_itself_is_right(exercise):
+    assert judge(load(exercise), load(exercise).right).passed
