@@ -22,8 +22,9 @@ test: lint unit wheel offline bench browser ## everything that must hold (first 
 check: lint ## the daily part: lint, types, quick tests (at most 5 min)
 	$(BIN)/python -m pytest -m "not slow and not wheel and not browser and not notebook"
 
-chapters: setup ## run the chapters from fresh kernels, network blocked, and store their outputs (about 4 min)
+chapters: setup ## run the chapters from fresh kernels, network blocked, store outputs, renew the pages (about 4 min)
 	$(BIN)/python -m dslearn.course.execute --store
+	$(BIN)/python -m dslearn.course.pages
 
 train: setup ## train the finished language model anew (at most 90 min on 2 cores; Ctrl-C, then again: it resumes)
 	$(BIN)/dslearn train language

@@ -207,7 +207,7 @@ def _record(root: Path, report: Report, made: Ledger) -> None:
     known[report.path.stem] = {
         "seconds": round(report.seconds, 1),
         "memory_mb": round(report.memory),
-        "stored_mb": round(report.megabytes, 2),
+        "stored_mb": round(report.megabytes, 3),
         "network": report.proof.method if report.proof else "",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": machine(),

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dslearn._extras import require
@@ -25,6 +26,13 @@ from jupyter_client.manager import AsyncKernelManager  # noqa: E402 - only after
 from nbclient import NotebookClient  # noqa: E402
 from nbformat import NotebookNode  # noqa: E402
 from nbformat.v4 import new_code_cell  # noqa: E402
+
+METHODS = MappingProxyType(
+    {
+        "namespace": "a network namespace of its own (no process in it has an interface but loopback)",
+        "guard": "a guard inside Python (namespaces are not available here; compiled code is not held)",
+    }
+)
 
 _OFFLINE = Path(__file__).with_name("offline.py")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
@@ -89,17 +97,13 @@ class Proof:
     control: str | None
 
     def __str__(self) -> str:
-        how = {
-            "namespace": "a network namespace of its own (no process in it has an interface but loopback)",
-            "guard": "a guard inside Python (namespaces are not available here; compiled code is not held)",
-        }[self.method]
         tried = "; ".join(f"{target} {result}" for target, result in self.attempts.items())
         control = (
             f"the listener at {self.control} answered this process and not the kernel"
             if self.control
             else "no control: this machine has no address but loopback"
         )
-        return f"network blocked by {how}; {control}. From the kernel: {tried}"
+        return f"network blocked by {METHODS[self.method]}; {control}. From the kernel: {tried}"
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,6 +137,26 @@ def test_the_readers_row_stands_before_the_books(tmp_path: Path) -> None:
     assert verdict("dsa-speed").row == row
     mine = claim("dsa-speed", 2, "×", verdict="not reproduced")
     assert verdict("dsa-speed").row == mine
+
+
+def test_a_readers_run_inside_a_clone_writes_its_own_ledger_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(LEDGER_VARIABLE)
+    shutil.copytree(BOOK.parent, tmp_path / "book", ignore=shutil.ignore_patterns(".*"))
+    (tmp_path / "chapters").mkdir()
+    monkeypatch.chdir(tmp_path / "chapters")
+    before = files(tmp_path)
+    predict("dsa-speed", 3)
+    claim("dsa-speed", 9, "×", verdict="reproduced")
+    assert verdict("dsa-speed").row == from_row(json.loads(files(tmp_path)["work/claims.json"])["claims"]["dsa-speed"])
+    after = files(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert after.keys() - before.keys() <= {"work/claims.json", "work/.claims.json.lock"}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_every_verdict_can_be_shown() -> None:
