@@ -1,4 +1,4 @@
-"""The command ``dslearn``: open the course, look at the machine, train the models that the chapters use."""
+"""The command ``dslearn``: open the course, judge exercises, look at the machine, train the chapters' models."""
 
 from __future__ import annotations
 
@@ -38,6 +38,14 @@ def _parser() -> argparse.ArgumentParser:
     lab.add_argument("--port", type=_port, default=8888, metavar="N", help="default: %(default)s")
     lab.set_defaults(run=_lab)
 
+    check = commands.add_parser("check", help="judge the exercises in work/ with the solutions' checks")
+    check.add_argument("chapter", nargs="?", type=_chapter, metavar="NN", help="such as 01; default: all")
+    check.set_defaults(run=_check)
+
+    progress = commands.add_parser("progress", help="show what is done of the exercises")
+    progress.add_argument("--report", metavar="FILE", help="also write it there as Markdown, to be shown around")
+    progress.set_defaults(run=_progress)
+
     train = commands.add_parser("train", help="train a model that the chapters use; interrupted, it resumes")
     models = train.add_subparsers(title="models", metavar="MODEL", required=True)
     language = models.add_parser("language", help="the language model: at most 90 minutes on two cores")
@@ -56,6 +64,12 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _chapter(text: str) -> str:
+    if not text.isdecimal() or len(text) > 2:
+        raise argparse.ArgumentTypeError(f"a chapter is a number of two digits, such as 01, not {text!r}")
+    return f"{int(text):02d}"
+
+
 # Each command is imported when it runs: `dslearn --help` answers at once.
 
 
@@ -63,6 +77,18 @@ def _lab(options: argparse.Namespace) -> int:
     from dslearn.cli.lab import open_lab
 
     return open_lab(port=options.port, browser=not options.no_browser)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from dslearn.cli.exercises import check
+
+    return check(options.chapter)
+
+
+def _progress(options: argparse.Namespace) -> int:
+    from dslearn.cli.exercises import show_progress
+
+    return show_progress(options.report)
 
 
 def _doctor(_: argparse.Namespace) -> int:

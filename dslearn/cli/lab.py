@@ -9,6 +9,8 @@ from pathlib import Path
 
 from dslearn._extras import require
 from dslearn.cli import CommandError
+from dslearn.course.ledger import LedgerError
+from dslearn.course.workfolder import offer_exercises
 
 # Jupyter settings of our own: they switch off the extension that asks about news, whatever the user's are.
 _SETTINGS = Path(__file__).with_name("jupyter")
@@ -26,6 +28,7 @@ def open_lab(*, port: int = 8888, browser: bool = True) -> int:
     labapp = require("jupyterlab.labapp", "course")
     root = find_course()
     check_port(port)
+    offer(root)
     token = secrets.token_hex(16)
     page = f"/lab/tree/{FIRST_CHAPTER.as_posix()}"
     print("JupyterLab is starting. In a few seconds it answers, on this machine only, at\n")
@@ -35,6 +38,15 @@ def open_lab(*, port: int = 8888, browser: bool = True) -> int:
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, (str(_SETTINGS), others)))
     labapp.LabApp.launch_instance(server_arguments(root, port=port, page=page, token=token, browser=browser))
     return 0
+
+
+def offer(root: Path) -> None:
+    """Put exercises into ``work/`` where there are none yet, and say what was done."""
+    try:
+        for made in offer_exercises(root):
+            print(made)
+    except LedgerError as error:
+        print(f"The exercises cannot be copied: {error}")
 
 
 def find_course() -> Path:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dslearn.course.checks import check, example
+from dslearn.course.checks import check, example, show
 from dslearn.course.claims import VERDICTS, Measurement, Prediction, Statement, claim, predict, statements
 from dslearn.course.ledger import Ledger, LedgerError, project_root
+from dslearn.course.rubrics import Rubric, rubric
 from dslearn.course.verdicts import Verdict, verdict
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "LedgerError",
     "Measurement",
     "Prediction",
+    "Rubric",
     "Statement",
     "Verdict",
     "check",
@@ -20,6 +22,8 @@ __all__ = [
     "example",
     "predict",
     "project_root",
+    "rubric",
+    "show",
     "statements",
     "verdict",
 ]

@@ -127,6 +127,16 @@ class Exercise:
     ask: Callable[..., Any] = lambda answer, *arguments: answer(*arguments)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A call and what it returned, to be looked at."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 @dataclass
 class _Trial:
     """All calls of one answer so far; the same key is never called twice."""
@@ -204,6 +214,17 @@ def judge(exercise: Exercise, answer: object) -> Feedback:
     if not _is_repeatable(trial):
         return _outcome(exercise, Trouble("Asked twice, your function gives two answers. Is there chance in it?"))
     return Feedback(exercise.id, exercise.title, "done", exercise.done, held=tuple(held))
+
+
+def attempt(exercise: Exercise, answer: object) -> Feedback | Shown:
+    """What ``answer`` returns for the shown example, unjudged; feedback, if it returns nothing that can be shown."""
+    guard = Guard()
+    try:
+        got = guard(partial(exercise.ask, _callable(exercise, answer)), exercise.build(*exercise.shown))
+    except Trouble as trouble:
+        return _outcome(exercise, trouble)
+    printed = f"{guard.printed.rstrip()}\n" if guard.printed else ""
+    return Shown(f"{printed}{_call_in_words(exercise, exercise.shown)}\nreturns\n{describe(got)}")
 
 
 def _tests(exercise: Exercise) -> list[tuple[str, Callable[[Call | Trouble], bool], str]]:

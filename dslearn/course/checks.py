@@ -35,6 +35,17 @@ def check(exercise_id: str, answer: object) -> Feedback:
     return feedback
 
 
+def show(exercise_id: str, answer: object) -> object:
+    """Call an answer with the example of the exercise and show what it returns, without judging it.
+
+    Raises:
+        ValueError: there is no such exercise.
+    """
+    from dslearn.course.checking import attempt
+
+    return attempt(load(exercise_id), answer)
+
+
 def example(exercise_id: str) -> tuple[Any, ...]:
     """The arguments of the example that the exercise shows.
 

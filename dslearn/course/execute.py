@@ -204,7 +204,8 @@ def _record(root: Path, report: Report, made: Ledger) -> None:
         book.record_claim(claim_id, row)
     place = root / "book" / "execution.json"
     known = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
-    known[report.path.stem] = {
+    folder = report.path.resolve().parent.name
+    known[report.path.stem if folder == "chapters" else f"{folder}/{report.path.stem}"] = {
         "seconds": round(report.seconds, 1),
         "memory_mb": round(report.memory),
         "stored_mb": round(report.megabytes, 3),

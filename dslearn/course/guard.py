@@ -7,11 +7,13 @@ import copy
 import ctypes
 import io
 import linecache
+import os
 import queue
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from dslearn.course.feedback import State
 
 SECONDS = 5.0
 CHARACTERS = 20_000
+CELL_CHARACTERS = 1_000_000
 
 _GRACE = 1.0  # seconds that a stopped call gets to end
 _OWN_FILES = ("/dslearn/course/", "/torch/", "/einops/", "/threading.py")
@@ -76,7 +79,7 @@ class Guard:
         printed: what the last call printed.
     """
 
-    def __init__(self, *, seconds: float = SECONDS, characters: int = CHARACTERS) -> None:
+    def __init__(self, *, seconds: int | float = SECONDS, characters: int = CHARACTERS) -> None:
         self.seconds, self.characters = seconds, characters
         self.printed = ""
 
@@ -193,3 +196,29 @@ def same(a: Any, b: Any) -> bool:
 
 def _ordinal(number: int) -> str:
     return {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}.get(number, f"{number}th")
+
+
+def begin(folder: str, *, characters: int = CELL_CHARACTERS) -> None:
+    """In a kernel that runs a learner's cells: stand in their folder, and let no cell flood what it prints.
+
+    Raises:
+        OSError: the folder is gone.
+    """
+    os.chdir(folder)
+    sys.stdout, sys.stderr = (_Bounded(stream, characters) for stream in (sys.stdout, sys.stderr))
+
+
+class _Bounded(io.TextIOBase):
+    """A stream that takes so much and no more."""
+
+    def __init__(self, stream: TextIO, limit: int) -> None:
+        self.stream, self.left = stream, limit
+
+    def write(self, text: str) -> int:
+        self.left -= len(text)
+        if self.left < 0:
+            raise RuntimeError("more is printed here than anybody can read: it was stopped")
+        return self.stream.write(text)
+
+    def flush(self) -> None:
+        self.stream.flush()

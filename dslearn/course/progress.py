@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,20 +18,22 @@ class Progress:
         state: of the last try.
         tries: checks of a started answer.
         done: the day of the first right answer; None before it.
-        behaviour: what failed last; empty otherwise.
-        met, of: points of a rubric that the learner found met, for exercises that no program can judge.
+        failed: the behaviour that did not hold at the last try; empty otherwise.
+        message: what the last check said.
+        met, of: points of a rubric that the learner finds met; 0 of 0 where a check judges.
     """
 
     state: State
     tries: int
     done: str | None
-    behaviour: str
+    failed: str
+    message: str
     met: int = 0
     of: int = 0
 
 
-def record(feedback: Feedback, *, ledger: Ledger | None = None) -> None:
-    """Store the outcome of a check; a right answer stays counted as done.
+def record(feedback: Feedback, *, met: int = 0, of: int = 0, ledger: Ledger | None = None) -> None:
+    """Store the outcome of a check or of a rubric; a right answer stays counted as done.
 
     Raises:
         LedgerError: the reader's ledger is damaged or cannot be written.
@@ -39,13 +41,17 @@ def record(feedback: Feedback, *, ledger: Ledger | None = None) -> None:
     today = datetime.now(UTC).strftime("%Y-%m-%d")
 
     def change(row: dict[str, Any] | None) -> dict[str, Any]:
-        row = row or {"tries": 0, "done": None}
-        return {
-            "state": feedback.state,
-            "tries": row["tries"] + (feedback.state != "not started"),
-            "done": row["done"] or (today if feedback.passed else None),
-            "behaviour": feedback.failed,
-        }
+        before = Progress(**row) if row else Progress("not started", 0, None, "", "")
+        now = Progress(
+            state=feedback.state,
+            tries=before.tries + (feedback.state != "not started"),
+            done=before.done or (today if feedback.passed else None),
+            failed=feedback.failed,
+            message=feedback.message,
+            met=met,
+            of=of,
+        )
+        return asdict(now)
 
     (ledger or reader_ledger()).record_exercise(feedback.exercise, change)
 

@@ -1,0 +1,65 @@
+"""Exercises that no program can judge: their points, and the learner's own count of those that are met."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import EllipsisType
+
+from dslearn.course.feedback import Feedback
+from dslearn.course.ledger import LedgerError
+from dslearn.course.progress import record
+
+
+@dataclass(frozen=True)
+class Rubric:
+    """A design or open exercise.
+
+    Attributes:
+        id, title, minutes, difficulty: as the notebook gives them; difficulty from 1 to 3.
+        points: what a good answer has, each a sentence that one can honestly tick.
+    """
+
+    id: str
+    title: str
+    minutes: int
+    difficulty: int
+    points: tuple[str, ...]
+
+    def told(self) -> str:
+        """The points, numbered."""
+        return "\n".join(f"{number}. {point}" for number, point in enumerate(self.points, start=1))
+
+
+RUBRICS = {rubric.id: rubric for rubric in ()}
+
+
+def rubric(exercise_id: str, met: Sequence[int] | EllipsisType | None = ...) -> Feedback:
+    """Show what a good answer has, or store which of the points you find met.
+
+    Args:
+        exercise_id: such as ``"01.9"``.
+        met: numbers of the points that your answer meets; the dots for not judged yet.
+
+    Raises:
+        ValueError: there is no such exercise, or no such point.
+    """
+    if exercise_id not in RUBRICS:
+        near = difflib.get_close_matches(str(exercise_id), RUBRICS, n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(RUBRICS)}"
+        raise ValueError(f"no exercise with a rubric is called {exercise_id!r}; {hint}")
+    asked = RUBRICS[exercise_id]
+    if met is ... or met is None:
+        return Feedback(asked.id, asked.title, "not started", f"A good answer:\n{asked.told()}")
+    found = sorted(set(met))
+    strange = [number for number in found if number not in range(1, len(asked.points) + 1)]
+    if strange:
+        raise ValueError(f"the points of {asked.id} are 1 to {len(asked.points)}; got {strange}")
+    said = f"By your own judgement {len(found)} of {len(asked.points)} points are met."
+    feedback = Feedback(asked.id, asked.title, "done", said)
+    try:
+        record(feedback, met=len(found), of=len(asked.points))
+    except LedgerError as error:
+        return replace(feedback, note=f"Your progress could not be stored: {error}")
+    return feedback
