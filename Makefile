@@ -3,7 +3,7 @@
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test check chapters train lint unit wheel offline bench browser
+.PHONY: help setup lab test check chapters exercises train lint unit wheel offline bench browser
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,6 +24,11 @@ check: lint ## the daily part: lint, types, quick tests (at most 5 min)
 
 chapters: setup ## run the chapters from fresh kernels, network blocked, store outputs, renew the pages (about 4 min)
 	$(BIN)/python -m dslearn.course.execute --store
+	$(BIN)/python -m dslearn.course.pages
+
+exercises: setup ## run the solutions, store their outputs, write exercises/ from them (under 1 min)
+	$(BIN)/python -m dslearn.course.execute --store solutions/*.ipynb
+	$(BIN)/python -m dslearn.course.workbook
 	$(BIN)/python -m dslearn.course.pages
 
 train: setup ## train the finished language model anew (at most 90 min on 2 cores; Ctrl-C, then again: it resumes)

@@ -211,8 +211,6 @@ def judge(exercise: Exercise, answer: object) -> Feedback:
             smallest = trial.search(lambda call, holds=holds: not holds(call)) or broken[0]
             return _failure(trial, smallest, held=tuple(held), failed=says, because=because)
         held.append(says)
-    if not _is_repeatable(trial):
-        return _outcome(exercise, Trouble("Asked twice, your function gives two answers. Is there chance in it?"))
     return Feedback(exercise.id, exercise.title, "done", exercise.done, held=tuple(held))
 
 
@@ -237,28 +235,32 @@ def _tests(exercise: Exercise) -> list[tuple[str, Callable[[Call | Trouble], boo
     return [(_RUNS, lambda call: isinstance(call, Call), ""), *own]
 
 
-def _is_repeatable(trial: _Trial) -> bool:
-    shown = trial.exercise.shown
-    first, second = trial.call(shown), trial.fresh(shown)
-    return isinstance(first, Call) and close(first.got, second.got)
-
-
 def _failure(trial: _Trial, key: Key, *, held: tuple[str, ...] = (), failed: str = "", because: str = "") -> Feedback:
     exercise, call = trial.exercise, trial.call(key)
     shown = {"held": held, "failed": failed, "example": _call_in_words(exercise, key), "printed": trial.printed[key]}
     if isinstance(call, Trouble):
         return _outcome(exercise, call, **({} if call.state == "not started" else shown))
     shown |= {"expected": describe(call.expected), "got": describe(call.got)}
-    return _outcome(exercise, Trouble(_explanation(trial) or because), **shown)
+    return _outcome(exercise, Trouble(_explanation(trial, key) or because), **shown)
 
 
-def _explanation(trial: _Trial) -> str:
+def _explanation(trial: _Trial, key: Key) -> str:
     """The mistake that would give all the results that were seen."""
     calls = [call for call in trial.calls.values() if isinstance(call, Call)]
     for slip in trial.exercise.slips:
         if all(map(slip.explains, calls)):
             return slip.message
-    return habit([(call.expected, call.got) for call in calls])
+    if told := habit([(call.expected, call.got) for call in calls]):
+        return told
+    return "" if _is_repeatable(trial, key) else "Asked twice, your function gives two answers. Is there chance in it?"
+
+
+def _is_repeatable(trial: _Trial, key: Key) -> bool:
+    first = trial.call(key)
+    try:
+        return isinstance(first, Call) and close(first.got, trial.fresh(key).got)
+    except Trouble:
+        return False
 
 
 def _is_final(call: Call | Trouble) -> bool:

@@ -7,6 +7,7 @@ passed, its time and memory (``book/execution.json``), and the claims it made (`
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import sys
@@ -28,7 +29,7 @@ from dslearn.course.kernel import (
 )
 from dslearn.course.ledger import Ledger, LedgerError, project_root, write_atomically
 from dslearn.course.normalise import normalise, scrub
-from dslearn.course.provenance import machine
+from dslearn.course.provenance import library_hash, machine
 
 require("nbclient", "course")
 
@@ -43,13 +44,15 @@ class Budget:
     Attributes:
         seconds: wall-clock time from the first cell to the last.
         megabytes: size of the stored notebook.
+        memory: most memory that its kernel may hold, in MB.
     """
 
     seconds: int | float = 100
     megabytes: int | float = 1
+    memory: int | float = 3000
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "megabytes"):
+        for name in ("seconds", "megabytes", "memory"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0; got {getattr(self, name)}")
 
@@ -102,7 +105,7 @@ def execute_notebook(
         seconds, memory, proof, problems = _run(notebook, path, ledger.path, budget, method)
         text = nbformat.writes(normalise(notebook, root)) + "\n"
         megabytes = len(text.encode()) / 1e6
-        problems += _over_budget(seconds, megabytes, budget)
+        problems += _over_budget(seconds, memory, megabytes, budget)
         report = Report(path, seconds, memory, megabytes, proof, tuple(problems))
         if store and not problems:
             write_atomically(path, text)
@@ -189,10 +192,12 @@ def _indented(source: str) -> str:
     return "\n".join(f"    | {line}" for line in [*lines[:12], *(["…"] if len(lines) > 12 else [])])
 
 
-def _over_budget(seconds: float, megabytes: float, budget: Budget) -> list[str]:
+def _over_budget(seconds: float, memory: float, megabytes: float, budget: Budget) -> list[str]:
     problems = []
     if seconds > budget.seconds:
         problems.append(f"took {seconds:.1f} s; a chapter may take {budget.seconds:g} s")
+    if memory > budget.memory:
+        problems.append(f"held {memory:,.0f} MB of memory; a chapter may hold {budget.memory:,.0f} MB")
     if megabytes > budget.megabytes:
         problems.append(f"is {megabytes:.2f} MB with its outputs; a chapter may be {budget.megabytes:g} MB")
     return problems
@@ -210,10 +215,18 @@ def _record(root: Path, report: Report, made: Ledger) -> None:
         "memory_mb": round(report.memory),
         "stored_mb": round(report.megabytes, 3),
         "network": report.proof.method if report.proof else "",
+        "code": code_hash(_read(report.path)),
+        "library": library_hash(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": machine(),
     }
     write_atomically(place, json.dumps(known, indent=2, sort_keys=True) + "\n")
+
+
+def code_hash(notebook: nbformat.NotebookNode) -> str:
+    """Twelve hex digits of the SHA-256 over a notebook's code: stored outputs are fresh while it stays the same."""
+    code = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return hashlib.sha256(code.encode()).hexdigest()[:12]
 
 
 def _read(path: Path) -> nbformat.NotebookNode:

@@ -53,7 +53,8 @@ results go to `work/claims.json`; those below were stored when the chapters were
 _EXECUTION = """\
 Every chapter is run from a fresh kernel that cannot reach the network, from its first cell to its last. It may take
 {seconds}, and {megabytes} of disk with its outputs; a chapter that needs more fails and is not stored. Memory is the
-most that its kernel held at once."""
+most that its kernel held at once, and it may hold {memory}. The library is named by the hash of its code; a test fails
+when a chapter's own code is no longer that which was run."""
 
 _COUNTED = ("cores", "threads")
 _LINKED = re.compile(
@@ -70,6 +71,7 @@ class Run:
         memory_mb: most memory its kernel held, in MB.
         stored_mb: size of the notebook with its outputs, in MB.
         network: how the network was blocked, a key of ``METHODS``.
+        code, library: hashes of its code and of the library that it ran on.
         date: the day, as YYYY-MM-DD.
         machine: where it ran.
     """
@@ -78,6 +80,8 @@ class Run:
     memory_mb: Number
     stored_mb: Number
     network: str
+    code: str
+    library: str
     date: str
     machine: dict[str, Any]
 
@@ -104,21 +108,25 @@ def claims_page(statements: Mapping[str, Statement], ledger: Ledger) -> str:
 
 def execution_page(runs: Mapping[str, Run], budget: Budget) -> str:
     """Return the page of what each chapter cost, by its file's name, against ``budget``."""
-    allowed = {"seconds": quantity(budget.seconds, "s"), "megabytes": quantity(budget.megabytes, "MB")}
+    allowed = {
+        "seconds": quantity(budget.seconds, "s"),
+        "megabytes": quantity(budget.megabytes, "MB"),
+        "memory": quantity(budget.memory, "MB"),
+    }
     head = ["# What the chapters cost", _GENERATED, _EXECUTION.format(**allowed)]
     if not runs:
         return "\n\n".join([*head, "No chapter has been run for the book yet."]) + "\n"
     table = [
-        "| Chapter | Time, of {seconds} | Memory | Stored, of {megabytes} | Network | Date | Machine |".format(
+        "| Notebook | Time, of {seconds} | Memory | Stored, of {megabytes} | Network | Library | Date | Machine |".format(
             **allowed
         ),
-        "|---|---:|---:|---:|---|---|---|",
+        "|---|---:|---:|---:|---|---|---|---|",
         *(_run_line(name, run) for name, run in sorted(runs.items())),
     ]
     total = quantity(sum(run.seconds for run in runs.values()), "s")
     methods = [f"- **{name}**: blocked by {METHODS[name]}." for name in sorted({run.network for run in runs.values()})]
     return (
-        "\n\n".join([*head, "\n".join(table), f"Chapters: {len(runs)}. Together: {total}.", "\n".join(methods)]) + "\n"
+        "\n\n".join([*head, "\n".join(table), f"Notebooks: {len(runs)}. Together: {total}.", "\n".join(methods)]) + "\n"
     )
 
 
@@ -216,7 +224,7 @@ def _link(found: re.Match[str]) -> str:
 
 def _run_line(name: str, run: Run) -> str:
     numbers = (quantity(run.seconds, "s"), quantity(run.memory_mb, "MB"), quantity(run.stored_mb, "MB"))
-    return f"| {' | '.join([f'`{name}`', *numbers, run.network, run.date, _machine(run.machine)])} |"
+    return f"| {' | '.join([f'`{name}`', *numbers, run.network, run.library, run.date, _machine(run.machine)])} |"
 
 
 def _runs(path: Path) -> dict[str, Run]:

@@ -19,7 +19,7 @@ from dslearn.course.pages import PAGES, Run, claims_page, execution_page, main, 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = Ledger(ROOT / "book" / "claims.json")
 MACHINE = {"processor": "P", "cores": 2, "threads": 1, "system": "S", "gpu": "G"}
-RUN = Run(67.4, 1163, 0.512, "guard", "2026-01-31", MACHINE)
+RUN = Run(67.4, 1163, 0.512, "guard", "ba9876543210", "0123456789ab", "2026-01-31", MACHINE)
 
 
 def section(page: str, claim_id: str) -> str:
@@ -120,11 +120,11 @@ def test_sources_are_links(page: str) -> None:
 
 def test_the_cost_of_each_chapter_stands_beside_what_it_may_be() -> None:
     told = execution_page({"01_b": replace(RUN, seconds=20), "00_a": RUN}, Budget(seconds=90, megabytes=2))
-    assert "| Chapter | Time, of 90 s | Memory | Stored, of 2 MB |" in told
+    assert "| Notebook | Time, of 90 s | Memory | Stored, of 2 MB |" in told
     line = "| `00_a` | 67.4 s | 1,163 MB | 0.512 MB | guard | 2026-01-31 | P, 2 cores, 1 thread, G, S |"
     assert line in told
     assert told.index("`00_a`") < told.index("`01_b`")
-    assert "Chapters: 2. Together: 87.4 s." in told
+    assert "Notebooks: 2. Together: 87.4 s." in told
     assert "- **guard**: blocked by a guard inside Python" in told
     assert "- **namespace**" not in told
 

@@ -202,7 +202,14 @@ def test_a_chapter_over_its_size_fails_and_is_not_stored(tmp_path: Path) -> None
     assert outputs(path) == ""
 
 
-@pytest.mark.parametrize("budget", [{"seconds": 0}, {"megabytes": -1.0}])
+def test_a_chapter_over_its_memory_fails_and_is_not_stored(tmp_path: Path) -> None:
+    path = write(tmp_path / "hungry.ipynb", "print(len(bytearray(300_000_000)))")
+    report = execute_notebook(path, store=True, budget=Budget(memory=200))
+    assert "may hold 200 MB" in report.problems[0]
+    assert outputs(path) == ""
+
+
+@pytest.mark.parametrize("budget", [{"seconds": 0}, {"megabytes": -1.0}, {"memory": 0}])
 def test_a_budget_is_positive(budget: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be above 0"):
         Budget(**budget)

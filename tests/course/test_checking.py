@@ -1,0 +1,227 @@
+"""What a check says about code that is unfinished, breaks, hangs, floods, cheats or answers something else."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from dslearn.course import check, show
+from dslearn.course.checking import Behaviour, Call, Exercise, Slip, gives, judge
+from dslearn.course.ledger import LEDGER_VARIABLE
+
+
+def double(x: Tensor, times: int) -> Tensor:
+    return 2 * times * x
+
+
+def build(size: int, times: int, seed: int) -> tuple[Tensor, int]:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed)), times
+
+
+def is_right(call: Call) -> bool:
+    return torch.allclose(call.got, call.expected)
+
+
+EXERCISE = Exercise(
+    id="99.1",
+    title="Double it",
+    minutes=1,
+    difficulty=1,
+    function="double",
+    right=double,
+    draw=st.tuples(st.integers(1, 9), st.integers(1, 4), st.integers(0, 99)),
+    build=build,
+    shown=(3, 2, 0),
+    behaviours=(
+        Behaviour("keeps the signs", lambda call: torch.equal(call.got.sign(), call.expected.sign()), "signs"),
+        Behaviour("doubles", is_right, "It should be twice as much."),
+    ),
+    done="Doubled.",
+    slips=(Slip(gives(lambda x, times: 2 * x), "You leave out `times`."),),
+)
+
+
+def judged(answer: object) -> str:
+    feedback = judge(EXERCISE, answer)
+    assert feedback.state == "not yet"
+    assert "Traceback" not in repr(feedback)
+    return repr(feedback)
+
+
+class Module(nn.Module):
+    def forward(self, x, times):
+        return x * times + x * times
+
+
+@pytest.mark.parametrize("answer", [double, lambda x, times: x * times * 2.0, Module(), Module])
+def test_functions_modules_and_classes_are_judged_by_what_they_do(answer) -> None:
+    assert judge(EXERCISE, answer).passed
+
+
+@pytest.mark.parametrize("answer", [None, ..., lambda x, times: _unfinished()])
+def test_unfinished_is_not_started(answer) -> None:
+    assert judge(EXERCISE, answer).state == "not started"
+
+
+def _unfinished():
+    raise NotImplementedError("your code here")
+
+
+def test_the_smallest_failing_example_is_shown_with_what_is_expected_and_what_came() -> None:
+    feedback = judge(EXERCISE, lambda x, times: 2 * times * x if len(x) < 4 else x * 3 * times)
+    assert feedback.held == ("gives an answer of the right kind", "keeps the signs")
+    assert feedback.failed == "doubles"
+    assert feedback.example.startswith("double(x=[")
+    assert feedback.example.count(",") == 4  # four numbers, times=1
+    assert "times=1)" in feedback.example
+    assert feedback.expected.count(",") == feedback.got.count(",") == 3
+
+
+def test_a_known_mistake_is_told_only_if_it_explains_everything() -> None:
+    assert "You leave out `times`" in judged(lambda x, times: 2 * x)
+    assert "You leave out `times`" not in judged(lambda x, times: 2 * x if times < 3 else 0 * x)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda x, times: 0 * x, "all zeros"),
+        (lambda x, times: 6 * times * x, "3 times what it should be"),
+        (lambda x, times: -2 * times * x, "wrong sign"),
+        (lambda x, times: (2 * times * x).to(torch.bfloat16).float() * 1.0001, "precision"),
+        (lambda x, times: None, "Is a `return` missing?"),
+        (lambda x, times: ..., "placeholder"),
+        (lambda x, times: (2 * times * x).tolist(), "returns a list"),
+        (lambda x, times: (2 * times * x).double(), "torch.float64"),
+        (lambda x, times: (2 * times * x).to("meta"), "on meta"),
+        (lambda x, times: (2 * times * x)[None], "(1, 1)"),
+        (lambda x, times: (2 * times * x).clone().fill_(torch.nan), "NaN"),
+        (lambda x, times: x / "a", "raised TypeError: unsupported operand type(s) for /: 'Tensor' and 'str'"),
+        (lambda x: x, "raised TypeError"),
+        (lambda x, times: exit(), "asks Python to end"),
+        (lambda x, times: x.mul_(2 * times), "changes its first argument"),
+        (lambda x, times: 2 * times * x + 0.1 * torch.rand(len(x)), "two answers"),
+        (torch.zeros(3), 'check("99.1", double)'),
+    ],
+)
+def test_what_is_wrong_is_said_kindly(answer, says: str) -> None:
+    assert says in judged(answer)
+
+
+def test_the_line_that_raised_is_the_learners_own() -> None:
+    def answer(x, times):
+        return x.view(-1, 1000)
+
+    assert "at the line `return x.view(-1, 1000)`" in judged(answer)
+
+
+def test_what_an_answer_prints_is_shown_back_and_a_flood_is_stopped(capsys) -> None:
+    def talks(x, times):
+        print("I was here")
+        return x
+
+    def floods(x, times):
+        while True:
+            print("x" * 1000)
+
+    assert "it printed: I was here" in judged(talks)
+    assert "more than 20,000 characters" in judged(floods)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("catches", [Exception, TimeoutError])
+def test_a_loop_without_an_end_is_left_and_does_not_go_on(catches) -> None:
+    beats = []
+
+    def answer(x, times):
+        while True:
+            try:
+                time.sleep(0.01)
+                beats.append(1)
+            except catches:
+                continue
+
+    started = time.monotonic()
+    assert "had not returned after 5 seconds" in judged(answer)
+    assert time.monotonic() - started < 8
+    count = len(beats)
+    time.sleep(0.1)
+    assert len(beats) == count
+    assert not [thread for thread in threading.enumerate() if thread.name == "answer"]
+
+
+@pytest.mark.slow
+def test_compiled_code_that_cannot_be_stopped_is_left_behind_and_said_so() -> None:
+    assert "goes on unseen" in judged(lambda x, times: time.sleep(12))
+
+
+def test_slow_answers_are_judged_on_what_time_allows() -> None:
+    def answer(x, times):
+        time.sleep(0.2)
+        return 2 * times * x
+
+    started = time.monotonic()
+    assert judge(EXERCISE, answer).passed
+    assert time.monotonic() - started < 6
+
+
+def test_every_check_is_stored_and_done_stays_done(tmp_path, monkeypatch) -> None:
+    ledger = tmp_path / "claims.json"
+    monkeypatch.setenv(LEDGER_VARIABLE, str(ledger))
+
+    def row() -> dict:
+        return json.loads(ledger.read_text())["exercises"]["01.3"]
+
+    check("01.3", None)
+    assert row()["state"] == "not started"
+    assert row()["tries"] == 0
+    check("01.3", lambda scores, top_k, block_size: torch.zeros(len(scores), top_k, dtype=torch.long))
+    assert row()["state"] == "not yet"
+    assert row()["failed"] == "puts each token's own block first"
+    from dslearn.course.exercises import load
+
+    check("01.3", load("01.3").right)
+    check("01.3", lambda scores, top_k, block_size: scores)
+    assert row()["state"] == "not yet"
+    assert row()["tries"] == 3
+    assert row()["done"]
+
+
+def test_progress_that_cannot_be_stored_costs_no_feedback(tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(LEDGER_VARIABLE, str(tmp_path / "file" / "claims.json"))
+    feedback = check("01.3", None)
+    assert feedback.state == "not started"
+    assert "could not be stored" in repr(feedback)
+
+
+def test_an_unknown_exercise_is_named_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"no checked exercise is called '1.3'; did you mean 01.3"):
+        check("1.3", None)
+
+
+def test_show_calls_the_example_and_judges_nothing() -> None:
+    text = repr(show("01.3", lambda scores, top_k, block_size: torch.zeros(6, 2)))
+    assert text.startswith("top_blocks(scores=[[")
+    assert text.endswith("returns\n[[0, 0],\n [0, 0],\n [0, 0],\n [0, 0],\n [0, 0],\n [0, 0]]")
+    assert show("01.3", None).state == "not started"
+
+
+def test_feedback_in_colour_says_the_same_and_shows_no_markup_of_the_learners() -> None:
+    def answer(x, times):
+        print("<script>alert(1)</script>")
+        return 2 * x
+
+    feedback = judge(EXERCISE, answer)
+    html = feedback._repr_html_()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    for part in (feedback.failed, feedback.expected, "<code>times</code>"):
+        assert part in html
