@@ -64,16 +64,25 @@ def habit(calls: Sequence[tuple[Any, Any]]) -> str:
     return _factor(pairs)
 
 
-def describe(value: Any) -> str:
-    """An argument or an answer as a reader would write it down."""
+def describe(value: Any, digits: int = 3) -> str:
+    """An argument or an answer as a reader would write it down, with so many significant figures."""
     if isinstance(value, Tensor):
-        return _tensor_in_words(value)
+        return _tensor_in_words(value, digits)
     if isinstance(value, float):
-        return f"{value:.5g}"
+        return f"{value:.1f}" if value.is_integer() else f"{value:.{digits}g}"
     if isinstance(value, list | tuple):
-        inside = ", ".join(describe(entry) for entry in value)
+        inside = ", ".join(describe(entry, digits) for entry in value)
         return f"[{inside}]" if isinstance(value, list) else f"({inside})"
     return repr(value)
+
+
+def describe_both(expected: Any, got: Any) -> tuple[str, str]:
+    """Two different answers, with as many figures as it takes to see a difference."""
+    for digits in (3, 6, 12):
+        told = describe(expected, digits), describe(got, digits)
+        if told[0] != told[1]:
+            return told
+    return told
 
 
 def _near(a: Tensor, b: Tensor) -> bool:
@@ -160,15 +169,15 @@ def _factor(pairs: Sequence[tuple[Tensor, Tensor]]) -> str:
     return f"Every number is {factor:.4g} times what it should be: a factor is missing, or there is one too many."
 
 
-def _tensor_in_words(value: Tensor) -> str:
+def _tensor_in_words(value: Tensor, digits: int) -> str:
     if value.numel() > _PRINTED or not value.numel():
         return f"a tensor of shape {tuple(value.shape)}"
-    return _rows(value.detach().cpu().tolist())
+    return _rows(value.detach().cpu().tolist(), digits)
 
 
-def _rows(values: Any, depth: int = 0) -> str:
+def _rows(values: Any, digits: int, depth: int = 0) -> str:
     if not isinstance(values, list):
-        return f"{values:.3g}" if isinstance(values, float) else str(values)
-    inner = [_rows(entry, depth + 1) for entry in values]
+        return f"{values:.{digits}g}" if isinstance(values, float) else str(values)
+    inner = [_rows(entry, digits, depth + 1) for entry in values]
     between = ",\n" + " " * (depth + 1) if values and isinstance(values[0], list) else ", "
     return "[" + between.join(inner) + "]"

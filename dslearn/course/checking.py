@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dslearn._extras import require
-from dslearn.course.answers import close, describe, habit, unlike
+from dslearn.course.answers import close, describe, describe_both, habit, unlike
+from dslearn.course.exercise import Behaviour, Call, Exercise, Key, Slip, gives
 from dslearn.course.feedback import Feedback
 from dslearn.course.guard import Guard, Trouble, copy_of
 
@@ -25,7 +26,6 @@ require("hypothesis", "course")
 
 from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402 - only after the extra is known to be there
 from hypothesis.configuration import set_hypothesis_home_dir  # noqa: E402
-from hypothesis.strategies import SearchStrategy  # noqa: E402
 
 # It keeps a cache, by default in a folder beside the reader's notebook.
 set_hypothesis_home_dir(Path(tempfile.gettempdir(), "dslearn-hypothesis"))
@@ -33,98 +33,10 @@ set_hypothesis_home_dir(Path(tempfile.gettempdir(), "dslearn-hypothesis"))
 EXAMPLES = 60
 SECONDS = 3.0  # spent on new calls; a quick answer needs a fraction of one
 
-Key = tuple[Any, ...]
+_Test = tuple[str, Callable[["Call | Trouble"], bool], str]  # what holds, whether it does, and why it may not
 
 _PRINTED = 500  # characters of what an answer printed that are shown back
 _RUNS = "gives an answer of the right kind"
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of an answer: its arguments by name, what is right, and what came back."""
-
-    arguments: dict[str, Any]
-    expected: Any
-    got: Any
-
-    def __getitem__(self, name: str) -> Any:
-        return self.arguments[name]
-
-
-@dataclass(frozen=True)
-class Behaviour:
-    """One thing that a right answer does.
-
-    Attributes:
-        says: it in a few words, "never reads a later token".
-        holds: whether one call shows it.
-        because: the likely misconception, for a failure that no slip explains.
-    """
-
-    says: str
-    holds: Callable[[Call], bool]
-    because: str
-
-
-@dataclass(frozen=True)
-class Slip:
-    """A known mistake.
-
-    Attributes:
-        explains: whether it explains what one call returned, right or wrong. It must explain all that were seen.
-            :func:`gives` makes it of a function that makes the mistake.
-        message: what its author should hear.
-    """
-
-    explains: Callable[[Call], bool]
-    message: str
-
-
-def gives(wrong: Callable[..., Any]) -> Callable[[Call], bool]:
-    """Whether a call got what ``wrong`` gives for the same arguments; whatever it raises explains nothing.
-
-    Where an exercise has an ``ask`` of its own, ``wrong`` returns what that would.
-    """
-
-    def explains(call: Call) -> bool:
-        try:
-            return close(wrong(*copy_of(list(call.arguments.values()))), call.got)
-        except Exception:
-            return False
-
-    return explains
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """What one exercise checks.
-
-    Attributes:
-        id, title, minutes, difficulty: as the notebook gives them; difficulty from 1 to 3.
-        function: the name that the notebook gives the answer.
-        right: a correct answer, written for being sure of rather than fast.
-        draw: keys, tuples of plain values; hypothesis makes them small when one fails.
-        build: a key → the arguments, tensors by seed.
-        shown: the key of the example in the notebook.
-        behaviours: in the order in which a learner would think of them. The last one is being right.
-        done: what there is to know once it is right.
-        slips: known mistakes, the most likely first.
-        ask: what is asked of an answer, ``ask(answer, *arguments)``; to call it, unless told.
-    """
-
-    id: str
-    title: str
-    minutes: int
-    difficulty: int
-    function: str
-    right: Callable[..., Any]
-    draw: SearchStrategy[Key]
-    build: Callable[..., tuple[Any, ...]]
-    shown: Key
-    behaviours: tuple[Behaviour, ...]
-    done: str
-    slips: tuple[Slip, ...] = ()
-    ask: Callable[..., Any] = lambda answer, *arguments: answer(*arguments)
 
 
 @dataclass(frozen=True)
@@ -205,13 +117,22 @@ def judge(exercise: Exercise, answer: object) -> Feedback:
     final = exercise.shown if _is_final(trial.call(exercise.shown)) else trial.search(_is_final)
     if final is not None:
         return _failure(trial, final)
-    held: list[str] = []
-    for says, holds, because in _tests(exercise):
-        if broken := [key for key, call in trial.calls.items() if not holds(call)]:
-            smallest = trial.search(lambda call, holds=holds: not holds(call)) or broken[0]
-            return _failure(trial, smallest, held=tuple(held), failed=says, because=because)
-        held.append(says)
-    return Feedback(exercise.id, exercise.title, "done", exercise.done, held=tuple(held))
+    tests = _tests(exercise)
+    while (place := _first_broken(trial, tests)) is not None:
+        says, holds, because = tests[place]
+        smallest = trial.search(lambda call, holds=holds: not holds(call))
+        if _first_broken(trial, tests) == place:  # else the search has met a call that breaks an earlier one
+            held = tuple(says for says, _, _ in tests[:place])
+            key = smallest or next(key for key, call in trial.calls.items() if not holds(call))
+            return _failure(trial, key, held=held, failed=says, because=because)
+    return Feedback(exercise.id, exercise.title, "done", exercise.done, held=tuple(says for says, _, _ in tests))
+
+
+def _first_broken(trial: _Trial, tests: list[_Test]) -> int | None:
+    for place, (_, holds, _) in enumerate(tests):
+        if not all(map(holds, trial.calls.values())):
+            return place
+    return None
 
 
 def attempt(exercise: Exercise, answer: object) -> Feedback | Shown:
@@ -225,7 +146,7 @@ def attempt(exercise: Exercise, answer: object) -> Feedback | Shown:
     return Shown(f"{printed}{_call_in_words(exercise, exercise.shown)}\nreturns\n{describe(got)}")
 
 
-def _tests(exercise: Exercise) -> list[tuple[str, Callable[[Call | Trouble], bool], str]]:
+def _tests(exercise: Exercise) -> list[_Test]:
     """The behaviours, after the first of all: that there is something to judge."""
 
     def of(behaviour: Behaviour) -> Callable[[Call | Trouble], bool]:
@@ -237,10 +158,15 @@ def _tests(exercise: Exercise) -> list[tuple[str, Callable[[Call | Trouble], boo
 
 def _failure(trial: _Trial, key: Key, *, held: tuple[str, ...] = (), failed: str = "", because: str = "") -> Feedback:
     exercise, call = trial.exercise, trial.call(key)
-    shown = {"held": held, "failed": failed, "example": _call_in_words(exercise, key), "printed": trial.printed[key]}
+    shown: dict[str, Any] = {
+        "held": held,
+        "failed": failed,
+        "example": _call_in_words(exercise, key),
+        "printed": trial.printed[key],
+    }
     if isinstance(call, Trouble):
         return _outcome(exercise, call, **({} if call.state == "not started" else shown))
-    shown |= {"expected": describe(call.expected), "got": describe(call.got)}
+    shown["expected"], shown["got"] = describe_both(call.expected, call.got)
     return _outcome(exercise, Trouble(_explanation(trial, key) or because), **shown)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
@@ -65,11 +66,11 @@ class Feedback:
         parts += [f"<div>{mark} {escape(says)}</div>" for mark, says in self._behaviours()]
         rows = "".join(
             f'<tr><th style="text-align:left;vertical-align:top">{what}</th>'
-            f'<td style="text-align:left"><pre style="margin:0;white-space:pre-wrap">{escape(text)}</pre></td></tr>'
+            f'<td style="text-align:left"><pre style="margin:0;white-space:pre-wrap;background:none;color:inherit">{escape(text)}</pre></td></tr>'
             for what, text in self._example()
         )
         parts += [f"<table>{rows}</table>"] if rows else []
-        parts += [f"<div>{_code(line)}</div>" for line in filter(None, (self.message, self.note))]
+        parts += [f"<div>{_marked(line)}</div>" for line in filter(None, (self.message, self.note))]
         return f'<div style="border-left:4px solid {colour};padding-left:.8em">{"".join(parts)}</div>'
 
     def _behaviours(self) -> Iterator[tuple[str, str]]:
@@ -86,8 +87,12 @@ def _indented(text: str) -> str:
     return text.replace("\n", "\n" + " " * 8)
 
 
-def _code(text: str) -> str:
-    """Escaped, with `code` between backquotes."""
-    plain, *rest = escape(text).split("`")
+def _marked(text: str) -> str:
+    """Escaped, with `code` between backquotes, *emphasis* between asterisks and lines kept."""
+    plain, *rest = escape(text).replace("\n", "<br>").split("`")
     pairs = zip(rest[::2], rest[1::2], strict=False)
-    return plain + "".join(f"<code>{code}</code>{after}" for code, after in pairs)
+    return _emphasised(plain) + "".join(f"<code>{code}</code>{_emphasised(after)}" for code, after in pairs)
+
+
+def _emphasised(text: str) -> str:
+    return re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", text)

@@ -117,9 +117,8 @@ def execution_page(runs: Mapping[str, Run], budget: Budget) -> str:
     if not runs:
         return "\n\n".join([*head, "No chapter has been run for the book yet."]) + "\n"
     table = [
-        "| Notebook | Time, of {seconds} | Memory | Stored, of {megabytes} | Network | Library | Date | Machine |".format(
-            **allowed
-        ),
+        f"| Notebook | Time, of {allowed['seconds']} | Memory | Stored, of {allowed['megabytes']} | Network | Library "
+        "| Date | Machine |",
         "|---|---:|---:|---:|---|---|---|---|",
         *(_run_line(name, run) for name, run in sorted(runs.items())),
     ]

@@ -137,7 +137,7 @@ def _text_of(solution: Path) -> str:
 def _text(cell: NotebookNode) -> str:
     shown = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs]
     if not any(shown):
-        raise ValueError(f"cell {cell.id} shows nothing yet: run the solutions first (make solutions)")
+        raise ValueError(f"cell {cell.id} shows nothing yet: run the solutions first (make exercises)")
     return "\n".join(text.strip("\n") for text in shown)
 
 

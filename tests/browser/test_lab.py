@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 import nbformat
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from dslearn.cli.doctor import find_browser
 from dslearn.cli.lab import FIRST_CHAPTER
@@ -44,7 +45,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (ROOT / FIRST_CHAPTER).is_file():
         unavailable("the first chapter is not here: nothing to open")
     course = tmp_path_factory.mktemp("course")
-    for folder in ("chapters", "book"):
+    for folder in ("chapters", "book", "exercises"):
         shutil.copytree(ROOT / folder, course / folder)
     notebook = nbformat.read(course / FIRST_CHAPTER, as_version=4)
     for cell in code_cells(notebook):
@@ -95,6 +96,51 @@ def test_jupyterlab_opens_and_runs_the_first_chapter(course: Path, address: str,
     assert [cell.source for cell in code_cells(notebook) if cell.execution_count is None] == []
     assert page.locator(".Toastify__toast").all_inner_texts() == []
     assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}
+
+
+WRONG = "def bits_per_byte(nats, num_bytes):\nreturn nats.sum().item() / num_bytes\n"
+RIGHT = "def bits_per_byte(nats, num_bytes):\nreturn nats.sum().item() / math.log(2) / num_bytes\n"
+
+
+def test_an_exercise_from_stub_to_done(course: Path, address: str, page: Page) -> None:
+    where = "work/00_start_here.ipynb"
+    open_when_up(page, address.replace(FIRST_CHAPTER.as_posix(), where))
+    kernel = page.locator(".jp-NotebookPanel-toolbar .jp-KernelName")
+    expect(kernel).to_have_text(re.compile("^Python 3"), timeout=1000 * OPEN_SECONDS)
+    imports, answer, _, check = (page.locator(".jp-CodeCell").nth(number) for number in range(4))
+    run_cell(page, imports)
+    expect(imports.locator(".jp-InputPrompt")).to_have_text("[1]:", timeout=1000 * OPEN_SECONDS)
+
+    run_cell(page, answer)
+    first = feedback_after(page, check, "not started")
+    run_cell(page, answer, WRONG)
+    wrong = feedback_after(page, check, "not yet")
+    expect(check).to_contain_text("nats for each byte")
+    screenshot(page, "exercise_not_yet")
+    run_cell(page, answer, RIGHT)
+    right = feedback_after(page, check, "done")
+    screenshot(page, "exercise_done")
+    print(f"seconds to feedback: stub {first:.2f}, wrong {wrong:.2f}, right {right:.2f}")
+    assert max(wrong, right) < 1
+    ledger = json.loads((course / "work" / "claims.json").read_text(encoding="utf-8"))
+    assert ledger["exercises"]["00.1"]["state"] == "done"
+
+
+def run_cell(page: Page, cell: Locator, source: str | None = None) -> None:
+    """Click into a cell, type ``source`` in place of what is there, and run it; the editor indents after a colon."""
+    cell.locator(".cm-content").click()
+    if source is not None:
+        page.keyboard.press("Control+A")
+        page.keyboard.type(source)
+    page.keyboard.press("Control+Enter")
+
+
+def feedback_after(page: Page, check: Locator, says: str) -> float:
+    """Run a check; the seconds until its feedback is on the screen."""
+    started = time.monotonic()
+    run_cell(page, check)
+    expect(check.locator(".jp-OutputArea-output").first).to_contain_text(f": {says}", timeout=10_000)
+    return time.monotonic() - started
 
 
 def unavailable(reason: str) -> NoReturn:
