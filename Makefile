@@ -29,6 +29,7 @@ chapters: setup ## run the chapters from fresh kernels, network blocked, store o
 exercises: setup ## run the solutions, store their outputs, write exercises/ from them (under 1 min)
 	$(BIN)/python -m dslearn.course.execute --store solutions/*.ipynb
 	$(BIN)/python -m dslearn.course.workbook
+	$(BIN)/python -m tests.course.rejections
 	$(BIN)/python -m dslearn.course.pages
 
 train: setup ## train the finished language model anew (at most 90 min on 2 cores; Ctrl-C, then again: it resumes)

@@ -47,16 +47,14 @@ def unlike(expected: Any, got: Any) -> str:
 
 def habit(calls: Sequence[tuple[Any, Any]]) -> str:
     """What explains all of the (expected, got) pairs, in whatever exercise; empty if nothing does."""
-    got = [torch.cat([leaf.flatten() for leaf in leaves(b)]) for _, b in calls]
-    right = [torch.cat([leaf.flatten() for leaf in leaves(a)]) for a, _ in calls]
-    pairs = [(a, b) for a, b in zip(right, got, strict=True) if a.shape == b.shape and a.numel()]
-    if not pairs:
+    pairs = [(_numbers(expected), _numbers(got)) for expected, got in calls]
+    if any(a.shape != b.shape for a, b in pairs) or not any(a.numel() for a, _ in pairs):
         return ""
     if all(not b.any() for _, b in pairs) and any(a.any() for a, _ in pairs):
         return "Whatever it is given, your answer is all zeros: the shape is there and nothing has been computed."
     if len(calls) > 1 and all(close(b, calls[0][1]) for _, b in calls):
         return "Your function gives the same answer whatever it is given. It should compute it from its arguments."
-    if all(torch.allclose(a, b, rtol=0.05, atol=0.05 * float(a.abs().max())) for a, b in pairs):
+    if all(_near(a, b, tolerance=0.05) for a, b in pairs):
         return (
             "Your answers are nearly right, which smells of precision: is something computed in half precision, or "
             "rounded, on the way? Keep the dtype of the inputs."
@@ -85,11 +83,11 @@ def describe_both(expected: Any, got: Any) -> tuple[str, str]:
     return told
 
 
-def _near(a: Tensor, b: Tensor) -> bool:
+def _near(a: Tensor, b: Tensor, *, tolerance: float = TOLERANCE) -> bool:
     if a.shape != b.shape:
         return False
     scale = a[a.isfinite()].abs().max().item() if a.isfinite().any() else 1.0
-    return torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * max(scale, 1e-12), equal_nan=True)
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * max(scale, 1e-12), equal_nan=True)
 
 
 def _unlike_tensor(expected: Tensor, got: Any) -> str:
@@ -158,10 +156,15 @@ def _kind(value: Any) -> str:
     return type(value).__name__
 
 
+def _numbers(answer: Any) -> Tensor:
+    return torch.cat([leaf.flatten() for leaf in leaves(answer)])
+
+
 def _factor(pairs: Sequence[tuple[Tensor, Tensor]]) -> str:
-    top = sum(float(a @ b) for a, b in pairs if a.isfinite().all() and b.isfinite().all())
-    under = sum(float(a @ a) for a, b in pairs if a.isfinite().all() and b.isfinite().all())
-    factor = top / under if under else 0.0
+    if not all(x.isfinite().all() for pair in pairs for x in pair):
+        return ""
+    under = sum(float(a @ a) for a, _ in pairs)
+    factor = sum(float(a @ b) for a, b in pairs) / under if under else 0.0
     if not factor or not all(_near(factor * a, b) for a, b in pairs):
         return ""
     if abs(factor + 1) < TOLERANCE:

@@ -11,6 +11,7 @@ from typing import Literal
 State = Literal["done", "not yet", "not started"]
 
 _COLOURS = {"done": "#1a7f37", "not yet": "#b35900", "not started": "#57606a"}
+_PRE = "margin:0;white-space:pre-wrap;background:none;color:inherit"
 _MARKS = {"done": "✓", "not yet": "✗", "not started": "·"}
 
 
@@ -66,7 +67,7 @@ class Feedback:
         parts += [f"<div>{mark} {escape(says)}</div>" for mark, says in self._behaviours()]
         rows = "".join(
             f'<tr><th style="text-align:left;vertical-align:top">{what}</th>'
-            f'<td style="text-align:left"><pre style="margin:0;white-space:pre-wrap;background:none;color:inherit">{escape(text)}</pre></td></tr>'
+            f'<td style="text-align:left"><pre style="{_PRE}">{escape(text)}</pre></td></tr>'
             for what, text in self._example()
         )
         parts += [f"<table>{rows}</table>"] if rows else []

@@ -32,7 +32,53 @@ class Rubric:
         return "\n".join(f"{number}. {point}" for number, point in enumerate(self.points, start=1))
 
 
-RUBRICS = {rubric.id: rubric for rubric in ()}
+RUBRICS = {
+    rubric.id: rubric
+    for rubric in (
+        Rubric(
+            id="01.9",
+            title="Thirty-two thousand tokens and a clause",
+            minutes=20,
+            difficulty=2,
+            points=(
+                "I keep reading the contract (prefill, on which the first word waits) apart from writing the "
+                "answer (decoding), and I choose strict or prefill for each of them, and for training, with a "
+                "reason.",
+                "The own block is always read; block size and budget are given in tokens, with what speaks "
+                "for more and for less.",
+                "Flat or tree follows from a count of scores at this length, or from a timing, and not from taste.",
+                "Quality is tested by looking something up at several distances, up to the whole length; "
+                "perplexity alone is not taken as proof.",
+                "It says what is measured against what (dense, and a window of the same budget, over several "
+                "seeds and documents) and which loss I would accept, fixed before measuring; overlapping "
+                "bands count as no difference shown.",
+                "It says when dense attention wins, such as for short contracts, and the time is measured on "
+                "my own machine, with the choosing and the rest of the network included.",
+            ),
+        ),
+        Rubric(
+            id="01.10",
+            title="Make yours sparse",
+            minutes=90,
+            difficulty=3,
+            points=(
+                "Before any training, with every block chosen, the sparse layer gave what the dense one "
+                "gives, and the report shows the largest difference.",
+                "The report gives the selectors' loss before and after the warm-up, and compares trained "
+                "selectors with untrained ones or random blocks.",
+                "Quality stands for dense, chosen blocks and a window of the same budget, on the same "
+                "held-out data, with one test that needs looking far back, and with its spread over seeds or "
+                "documents.",
+                "Time was measured in turns, with the choosing included, at four lengths or more, and is "
+                "given as median and spread, with the machine.",
+                "The report says where dense attention won, or where no difference could be shown, and "
+                "concludes nothing from overlapping bands.",
+                "Somebody else could repeat it: code, seeds, data, versions, block size and budget are there, "
+                "and so is what I did not try.",
+            ),
+        ),
+    )
+}
 
 
 def rubric(exercise_id: str, met: Sequence[int] | EllipsisType | None = ...) -> Feedback:

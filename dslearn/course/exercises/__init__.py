@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from dslearn.course.checking import Exercise
 
 MODULES = {
+    "00.1": "bits_per_byte",
+    "01.1": "cost_model",
+    "01.2": "block_bounds",
     "01.3": "causal_top_k",
+    "01.4": "gather_attention",
+    "01.5": "tree_descent",
+    "01.6": "nine_defects",
+    "01.7": "selector_loss",
+    "01.8": "crossover",
 }
 
 

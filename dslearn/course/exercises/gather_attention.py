@@ -1,0 +1,295 @@
+"""01.4: attention that reads the chosen blocks and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from dslearn.course.answers import close
+from dslearn.course.checking import Behaviour, Call, Exercise, Slip
+
+
+def gather_attention(
+    q: Float[Tensor, "tokens dim"],
+    k: Float[Tensor, "tokens dim"],
+    v: Float[Tensor, "tokens value_dim"],
+    blocks: Int[Tensor, "tokens top_k"],
+    block_size: int,
+) -> Float[Tensor, "tokens value_dim"]:
+    """Token by token, the keys of its blocks up to itself."""
+    read = [
+        [key for block in row if block >= 0 for key in range(len(k))[block * block_size :][:block_size] if key <= token]
+        for token, row in enumerate(blocks.tolist())
+    ]
+    return _attend(q, k, v, read)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, read: list[list[int]]) -> Tensor:
+    """Softmax attention of each token over its list of keys."""
+    rows = []
+    for query, keys in zip(q.double(), read, strict=True):
+        scores = k[keys].double() @ query / q.shape[1] ** 0.5
+        rows.append((scores - scores.amax()).exp() @ v[keys].double() / (scores - scores.amax()).exp().sum())
+    return torch.stack(rows).to(v.dtype)
+
+
+def build(
+    count: int, block_size: int, short_by: int, top_k: int, dim: int, value_dim: int, kind: str, seed: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+    """A text and its choice.
+
+    Its kind: ``"weights"``, whose values are 0 and 1 and let the weights through; ``"plain"``; ``"damaged"``, with a
+    block inside it that is all NaN; ``"large"``, with whole numbers for scores in the thousands.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    count = max(count, 4) if kind == "damaged" else count
+    tokens = count * block_size - min(short_by, block_size - 1)
+    blocks = _choice(tokens, block_size, top_k, generator)
+    q, k = torch.randn(2, tokens, 4 if kind == "large" else dim, generator=generator)
+    v = torch.eye(tokens) if kind == "weights" else torch.randn(tokens, value_dim, generator=generator)
+    if kind == "large":
+        q, k = (80 * q).round(), (80 * k).round()
+    # A right answer may fetch the first block, or the text's last tokens, in place of −1 and give them the weight 0.
+    inside = range(1, count - 1 - bool(count * block_size - tokens))
+    if kind == "damaged":
+        damaged = torch.arange(tokens) // block_size == inside[seed % len(inside)]
+        k, v = k.masked_fill(damaged[:, None], torch.nan), v.masked_fill(damaged[:, None], torch.nan)
+    return q, k, v, blocks, block_size
+
+
+def _choice(tokens: int, block_size: int, top_k: int, generator: torch.Generator) -> Tensor:
+    """Own block, some before it in any order, then −1."""
+    blocks = torch.full((tokens, top_k), -1)
+    for token in range(tokens):
+        own = token // block_size
+        most = min(own, top_k - 1)
+        others = int(torch.randint(most + 1, (2,), generator=generator).amax())
+        blocks[token, 0] = own
+        blocks[token, 1 : 1 + others] = torch.randperm(own, generator=generator)[:others]
+    return blocks
+
+
+def _readable(call: Call) -> Bool[Tensor, "tokens tokens"]:
+    """Which keys each token may read."""
+    position = torch.arange(len(call["k"]))
+    chosen = (call["blocks"][..., None] == position // call["block_size"]).any(dim=1)
+    return chosen & (position <= position[:, None])
+
+
+def _on_weights(holds: Callable[[Call], bool]) -> Callable[[Call], bool]:
+    """A behaviour of texts whose values let the weights through."""
+
+    def holds_there(call: Call) -> bool:
+        v = call["v"]
+        return v.shape[0] != v.shape[1] or not torch.equal(v, torch.eye(len(v))) or holds(call)
+
+    return holds_there
+
+
+def _first_is_alone(call: Call) -> bool:
+    """NaN is another behaviour's business."""
+    return bool(call.got[0].isnan().any()) or torch.allclose(call.got[0], call["v"][0], rtol=1e-4, atol=1e-4)
+
+
+def _no_later_token(call: Call) -> bool:
+    return not call.got.triu(1).abs().gt(1e-6).any()
+
+
+def _nothing_else(call: Call) -> bool:
+    return not call.got[~_readable(call)].abs().gt(1e-6).any()
+
+
+def _all_of_it(call: Call) -> bool:
+    return bool(call.got[_readable(call)].ne(0).all())
+
+
+def _one_in_all(call: Call) -> bool:
+    return torch.allclose(call.got.sum(dim=1), torch.ones(len(call.got)), atol=1e-4)
+
+
+def _untouched(call: Call) -> bool:
+    """Whether NaN comes out only where NaN was chosen."""
+    return not (call.got.isnan() & ~call.expected.isnan()).any()
+
+
+def _exact(call: Call) -> bool:
+    return close(call.expected, call.got)
+
+
+def _right_for(change: Callable[[Call], dict[str, Any]]) -> Callable[[Call], bool]:
+    """Whether an undamaged text gets what is right for other arguments.
+
+    In a damaged one, NaN would hide the mistake of an author who masks too late as well.
+    """
+    return lambda call: _is_damaged(call) or close(gather_attention(**(call.arguments | change(call))), call.got)
+
+
+def _to_the_end(call: Call) -> bool:
+    """Whether the own block is read to its end."""
+    of_key = (torch.arange(len(call["k"])) // call["block_size"]).tolist()
+    read = [[key for key, block in enumerate(of_key) if block in row] for row in call["blocks"].tolist()]
+    return _is_damaged(call) or close(_attend(call["q"], call["k"], call["v"], read), call.got)
+
+
+def _root(call: Call) -> float:
+    return call["q"].shape[1] ** 0.5
+
+
+def _last(call: Call) -> int:
+    return (len(call["k"]) - 1) // call["block_size"]
+
+
+def _is_damaged(call: Call) -> bool:
+    return bool(call["v"].isnan().any())
+
+
+def _is_large(call: Call) -> bool:
+    return bool(call["q"].abs().amax() > 5)
+
+
+def _right_if_not_large(call: Call) -> bool:
+    return _is_large(call) or _exact(call)
+
+
+def _cleaned(call: Call) -> bool:
+    """Right but for numbers where NaN was chosen."""
+    was_chosen = call.expected.isnan()
+    return not call.got.isnan().any() and close(call.expected[~was_chosen], call.got[~was_chosen])
+
+
+def _roughly(call: Call) -> bool:
+    """Nearly right, or large: there, a rounding turns the whole choice."""
+    return _is_large(call) or torch.allclose(call.got, call.expected, rtol=0.05, atol=0.03, equal_nan=True)
+
+
+EXERCISE = Exercise(
+    id="01.4",
+    title="Read only what was chosen",
+    minutes=25,
+    difficulty=2,
+    function="gather_attention",
+    right=gather_attention,
+    draw=st.tuples(
+        st.integers(1, 6),
+        st.integers(1, 4),
+        st.integers(0, 3),
+        st.integers(1, 4),
+        st.integers(1, 4),
+        st.integers(1, 4),
+        st.sampled_from(("weights", "plain", "damaged", "large")),
+        st.integers(0, 99),
+    ),
+    build=build,
+    shown=(3, 2, 0, 2, 4, 4, "weights", 4),
+    behaviours=(
+        Behaviour(
+            "gives the first token its own value",
+            _first_is_alone,
+            "The first token has nothing to read but itself, so its weight is 1 and its value comes out unchanged. The "
+            "softmax of each token runs over its own keys; what is hidden from it gets the score −∞, not 0.",
+        ),
+        Behaviour(
+            "reads no later token",
+            _on_weights(_no_later_token),
+            "The own block holds tokens that come later, too. Compare the position of every key with the token's.",
+        ),
+        Behaviour(
+            "reads nothing in blocks that were not chosen",
+            _on_weights(_nothing_else),
+            "Block `b` begins at token `b * block_size` and ends before the next one begins. A −1 stands for no block "
+            "at all: whatever you fetch in its place needs the score −∞.",
+        ),
+        Behaviour(
+            "reads every key in the chosen blocks up to the token itself",
+            _on_weights(_all_of_it),
+            "Something is left out. The token reads itself as well, each of its blocks has `block_size` keys, and only "
+            "the text's last block may have fewer.",
+        ),
+        Behaviour(
+            "shares out a weight of one in all",
+            _on_weights(_one_in_all),
+            "The weights of a token sum to one over all its blocks together: one softmax for all of its keys.",
+        ),
+        Behaviour(
+            "lets nothing else take part, not even with the weight 0",
+            _untouched,
+            "In this text a block is damaged, and NaN comes out for a token that did not choose it: its values were "
+            "multiplied by 0 and added, and 0 · NaN is NaN. Masking after computing everything saves nothing, since it "
+            "has read everything. Fetch the chosen keys and values first, and compute with those.",
+        ),
+        Behaviour(
+            "weighs what it reads by softmax(q·k / √dim)",
+            _exact,
+            "The right keys are read, and the weights or the sum are off. Each score is `q[token] · k[key]`, divided "
+            "by the square root of `q.shape[1]`; one softmax over all keys of a token gives the weights of their "
+            "values.",
+        ),
+    ),
+    slips=(
+        Slip(
+            _right_for(lambda call: {"q": call["q"] * _root(call)}),
+            "The scores are not scaled: `q·k` must be divided by √dim before the softmax.",
+        ),
+        Slip(
+            _right_for(lambda call: {"q": call["q"] / _root(call)}),
+            "The scores are divided by dim itself. The formula takes its square root.",
+        ),
+        Slip(
+            _to_the_end,
+            "Each token reads its own block to its end, and so tokens that come later. Keys after the token itself "
+            "need the score −∞.",
+        ),
+        Slip(
+            _right_for(lambda call: {"blocks": call["blocks"].where(call["blocks"] >= 0, _last(call))}),
+            "Where there is no block, you read the last one: Python takes index −1 for the last entry. Give those "
+            "places the score −∞.",
+        ),
+        Slip(
+            _right_for(lambda call: {"blocks": call["blocks"].clamp(min=0)}),
+            "Where there is no block, you read block 0: `clamp(min=0)` makes −1 a block that exists. You may fetch it, "
+            "but its scores must become −∞.",
+        ),
+        Slip(
+            _right_for(lambda call: {"q": 0 * call["q"]}),
+            "You weigh all keys that a token reads alike, which gives their average. The softmax of the scores says "
+            "how much each one counts.",
+        ),
+        Slip(
+            _right_for(lambda call: {"q": call["k"], "k": call["q"]}),
+            "Queries and keys are exchanged: `q[token]` asks, and `k` of the others answers.",
+        ),
+        Slip(
+            _right_for(lambda call: {"blocks": call["blocks"][:, :1]}),
+            "Only the own block is read. The other entries of `blocks` count, too.",
+        ),
+        Slip(
+            _right_for(lambda call: {"blocks": torch.arange(_last(call) + 1).expand(len(call["k"]), -1)}),
+            "Every token reads everything before it, whatever it chose: the choice in `blocks` is not used.",
+        ),
+        Slip(
+            _cleaned,
+            "You replace NaN by a number, and hide the damage from those who did read it. Leave the values as they are "
+            "and do not fetch what was not chosen.",
+        ),
+        Slip(
+            _right_if_not_large,
+            "Right for ordinary scores, wrong for scores in the thousands. Do hidden keys get a fixed number such as "
+            "−1000? Scores can be lower than that, and are never lower than −∞.",
+        ),
+        Slip(
+            _roughly,
+            "Nearly right, which smells of precision: is something computed in half precision, or rounded, on the way? "
+            "Keep the dtype of the inputs.",
+        ),
+        Slip(
+            lambda call: not call.got.any(),
+            "Whatever it is given, your answer is all zeros: the shape is there and nothing has been computed.",
+        ),
+    ),
+    done="Each token fetched its own few blocks and computed with nothing else: that is where the time is saved.",
+)
