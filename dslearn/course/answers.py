@@ -27,7 +27,10 @@ def leaves(answer: Any) -> Iterator[Tensor]:
         for entry in answer:
             yield from leaves(entry)
     else:
-        yield torch.tensor([] if answer is None else answer, dtype=torch.float64)
+        try:
+            yield torch.tensor([] if answer is None else answer, dtype=torch.float64)
+        except OverflowError:  # an int beyond all floats
+            yield torch.tensor(torch.inf, dtype=torch.float64)
 
 
 def unlike(expected: Any, got: Any) -> str:
@@ -139,7 +142,7 @@ def _unlike_number(expected: Any, got: Any) -> str:
         return "" if got is None or _is_number(got) else f"The answer is a number or None; got a {_kind(got)}."
     if not _is_number(got):
         return f"The answer is one number; your function returns a {_kind(got)}."
-    if float(got) != float(got):
+    if got != got:
         return "Your answer is NaN (not a number). It comes from 0/0, or from ∞ − ∞."
     return ""
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from dslearn._extras import require
 from dslearn.course.answers import close, describe, describe_both, habit, unlike
-from dslearn.course.exercise import Behaviour, Call, Exercise, Key, Slip, gives
+from dslearn.course.exercise import Behaviour, Call, Exercise, Key
 from dslearn.course.feedback import Feedback
 from dslearn.course.guard import Guard, Trouble, copy_of
 

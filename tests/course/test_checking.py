@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dslearn.course import check, show
-from dslearn.course.checking import Behaviour, Call, Exercise, Slip, gives, judge
+from dslearn.course.checking import judge
+from dslearn.course.exercise import Behaviour, Call, Exercise, Slip, gives
 from dslearn.course.ledger import LEDGER_VARIABLE
 
 
@@ -200,6 +201,23 @@ def test_progress_that_cannot_be_stored_costs_no_feedback(tmp_path, monkeypatch)
     feedback = check("01.3", None)
     assert feedback.state == "not started"
     assert "could not be stored" in repr(feedback)
+
+
+class Strange:
+    """An answer's result that cannot even be compared."""
+
+    def __ne__(self, other):
+        raise RuntimeError("not me")
+
+    __eq__ = __ne__
+    __hash__ = None
+
+
+@pytest.mark.parametrize("result", [10**400, Strange(), object(), {}, float("inf")])
+def test_whatever_comes_back_is_answered_with_words(result, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv(LEDGER_VARIABLE, str(tmp_path / "claims.json"))
+    for number in ("00.1", "01.1", "01.3", "01.5"):
+        assert check(number, lambda *arguments: result).state == "not yet"
 
 
 def test_an_unknown_exercise_is_named_with_the_nearest() -> None:

@@ -121,7 +121,7 @@ def test_sources_are_links(page: str) -> None:
 def test_the_cost_of_each_chapter_stands_beside_what_it_may_be() -> None:
     told = execution_page({"01_b": replace(RUN, seconds=20), "00_a": RUN}, Budget(seconds=90, megabytes=2))
     assert "| Notebook | Time, of 90 s | Memory | Stored, of 2 MB |" in told
-    line = "| `00_a` | 67.4 s | 1,163 MB | 0.512 MB | guard | 2026-01-31 | P, 2 cores, 1 thread, G, S |"
+    line = "| `00_a` | 67.4 s | 1,163 MB | 0.512 MB | guard | 0123456789ab | 2026-01-31 | P, 2 cores, 1 thread, G, S |"
     assert line in told
     assert told.index("`00_a`") < told.index("`01_b`")
     assert "Notebooks: 2. Together: 87.4 s." in told

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 
 from dslearn.course.checking import judge
 from dslearn.course.exercises import MODULES, load
 from tests.course.rejections import all_answers
+from tests.course.rejections.__main__ import PAGE, page
 
 ANSWERS = all_answers()
+pytestmark = pytest.mark.filterwarnings("ignore:reduction")  # what a wrong answer is warned of
 RIGHT = [
     pytest.param(answers.exercise, right, id=f"{answers.exercise}-{right.__name__}")
     for answers in ANSWERS
@@ -54,3 +58,15 @@ def test_every_exercise_has_answers():
 @pytest.mark.parametrize("exercise", MODULES)
 def test_the_reference_itself_is_right(exercise):
     assert judge(load(exercise), load(exercise).right).passed
+
+
+@pytest.mark.parametrize("answers", ANSWERS, ids=lambda answers: answers.exercise)
+def test_mutants_of_the_solution_that_were_accepted_are_explained(answers):
+    record = json.loads((Path(__file__).parent / "rejections" / "mutants.json").read_text(encoding="utf-8"))
+    assert record[answers.exercise]["mutants"] >= 10
+    assert all(survivor["why"] for survivor in record[answers.exercise]["survivors"])
+
+
+@pytest.mark.slow
+def test_the_books_table_is_current():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: make exercises"

@@ -22,7 +22,7 @@ REASONS = {
     "time to set aside",
     "an example, nobody's result",
 }
-PLACES = dict(prose(ROOT, set(PAGES)))
+PLACES = dict(prose(ROOT, {*PAGES, "book/rejections.md"}))
 ENTRIES = [(place, snippet) for place, why in ALLOWED.items() for snippets in why.values() for snippet in snippets]
 
 

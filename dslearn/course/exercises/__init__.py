@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dslearn.course.checking import Exercise
+    from dslearn.course.exercise import Exercise
 
 MODULES = {
     "00.1": "bits_per_byte",

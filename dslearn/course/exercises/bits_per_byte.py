@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 from torch import Tensor
 
-from dslearn.course.checking import Behaviour, Call, Exercise, Slip, gives
+from dslearn.course.exercise import Behaviour, Call, Exercise, Slip, gives
 
 
 def bits_per_byte(nats: Float[Tensor, " tokens"], num_bytes: int) -> float:

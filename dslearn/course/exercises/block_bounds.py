@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 from torch import Tensor
 
-from dslearn.course.checking import Behaviour, Call, Exercise, Slip, gives
+from dslearn.course.exercise import Behaviour, Call, Exercise, Slip, gives
 
 Queries = Float[Tensor, "queries dim"]
 Keys = Float[Tensor, "keys dim"]

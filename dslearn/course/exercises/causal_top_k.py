@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dslearn.course.checking import Behaviour, Call, Exercise, Slip, gives
+from dslearn.course.exercise import Behaviour, Call, Exercise, Slip, gives
 
 
 def top_blocks(scores: Float[Tensor, "tokens blocks"], top_k: int, block_size: int) -> Int[Tensor, "tokens top_k"]:

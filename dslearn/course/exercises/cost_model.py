@@ -7,7 +7,7 @@ from numbers import Integral, Number
 
 from hypothesis import strategies as st
 
-from dslearn.course.checking import Behaviour, Call, Exercise, Slip, gives
+from dslearn.course.exercise import Behaviour, Call, Exercise, Slip, gives
 
 
 def multiply_adds(tokens: int, dim: int, budget: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from dslearn.course.checking import Behaviour, Call, Exercise, Slip, gives
+from dslearn.course.exercise import Behaviour, Call, Exercise, Slip, gives
 
 Runs = list[list[float]]
 

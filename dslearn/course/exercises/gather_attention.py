@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dslearn.course.answers import close
-from dslearn.course.checking import Behaviour, Call, Exercise, Slip
+from dslearn.course.exercise import Behaviour, Call, Exercise, Slip
 
 
 def gather_attention(

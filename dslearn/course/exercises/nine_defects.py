@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from dslearn.course.answers import close
-from dslearn.course.checking import Behaviour, Call, Exercise, Slip, gives
+from dslearn.course.exercise import Behaviour, Call, Exercise, Slip, gives
 from dslearn.course.exercises.nine_defects_calls import (
     SHORT,
     ask,

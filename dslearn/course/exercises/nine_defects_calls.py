@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dslearn.course.checking import Call
+from dslearn.course.exercise import Call
 
 SHORT = 3  # tokens: a share of 30 % of them is none
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 from torch import Tensor
 
-from dslearn.course.checking import Behaviour, Call, Exercise, Slip
+from dslearn.course.exercise import Behaviour, Call, Exercise, Slip
 from dslearn.course.exercises.selector_loss_formulas import (
     divergence,
     is_one_number,

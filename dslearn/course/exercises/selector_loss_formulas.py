@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dslearn.course.checking import Call
+from dslearn.course.exercise import Call
 
 
 def targets(attention: Tensor, block_size: int) -> Float[Tensor, "tokens blocks"]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 from torch import Tensor
 
-from dslearn.course.checking import Behaviour, Call, Exercise, Slip
+from dslearn.course.exercise import Behaviour, Call, Exercise, Slip
 from dslearn.course.exercises.tree_descent_trees import Level, Score, bound, build, scores_of
 
 
@@ -153,9 +153,9 @@ EXERCISE = Exercise(
     difficulty=3,
     function="descend",
     right=descend,
-    draw=st.tuples(st.sampled_from(range(28)), st.integers(0, 999)),
+    draw=st.tuples(st.sampled_from(range(32)), st.integers(0, 999)),
     build=build,
-    shown=(13, 411),
+    shown=(13, 503),
     behaviours=(
         Behaviour(
             "puts the own block first",

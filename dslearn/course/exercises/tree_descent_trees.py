@@ -30,8 +30,8 @@ def build(own: int, seed: int) -> tuple[Float[Tensor, " dim"], list[Level], int,
     chance, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     blocks = max(1, own + chance.randrange(9))
     kind = chance.choice(("decoys", "decoys", "close", "close", "twins", "noise"))
-    top_k, branching = chance.choice((1, 2, 2, 2, 3, 3, 4, 40)), chance.choice((2, 3, 4))
-    height = chance.choice((1, 2, 2, 3, 3, 4))
+    top_k, branching = chance.choice((1, 2, 2, 2, 3, 3, 4, 40)), chance.choice((2, 2, 3, 4))
+    height = chance.choice((1, 2, 3, 3, 4, 5))
     while True:
         query, keys = _drawn(blocks, branching, kind, generator)
         if kind == "twins":
