@@ -12,7 +12,7 @@ ANSWERS = Answers("01.5")
 
 def bounds(query, side):
     top, low = side
-    return query.clamp(min=0) @ top.T + query.clamp(max=0) @ low.T
+    return top @ query.clamp(min=0) + low @ query.clamp(max=0)
 
 
 def descent(query, levels, own, top_k, branching, *, score=bounds, keep=None, late=None, follow=None, order=1):
