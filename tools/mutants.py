@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import resource
 import sys
 from collections.abc import Iterator
 from itertools import count
@@ -24,6 +25,7 @@ from dslearn.course.checking import judge
 from dslearn.course.exercises import MODULES, load
 
 ROOT = Path(__file__).resolve().parent.parent
+MEMORY = 8 * 2**30
 RECORD = ROOT / "tests" / "course" / "rejections" / "mutants.json"
 
 
@@ -61,6 +63,7 @@ def changed_line(before: str, after: str) -> str:
 
 
 def main() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))  # a mutant may ask for a number of a billion digits
     cells = {
         cell.id: cell.source
         for path in sorted((ROOT / "solutions").glob("*.ipynb"))

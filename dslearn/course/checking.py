@@ -30,7 +30,7 @@ from hypothesis.configuration import set_hypothesis_home_dir  # noqa: E402
 # It keeps a cache, by default in a folder beside the reader's notebook.
 set_hypothesis_home_dir(Path(tempfile.gettempdir(), "dslearn-hypothesis"))
 
-EXAMPLES = 60
+EXAMPLES = 100
 SECONDS = 3.0  # spent on new calls; a quick answer needs a fraction of one
 
 _Test = tuple[str, Callable[["Call | Trouble"], bool], str]  # what holds, whether it does, and why it may not
@@ -110,6 +110,14 @@ class _BrokenError(Exception):
 
 def judge(exercise: Exercise, answer: object) -> Feedback:
     """Say whether ``answer`` does what the exercise asks, and if not, what it does instead."""
+    try:
+        return _judge(exercise, answer)
+    except Exception as error:  # what comes back may be anything, and a learner never sees a traceback of ours
+        told = f"The check can make nothing of your answer ({type(error).__name__}: {error}). If it is right, tell us."
+        return _outcome(exercise, Trouble(told))
+
+
+def _judge(exercise: Exercise, answer: object) -> Feedback:
     try:
         trial = _Trial(exercise, _callable(exercise, answer))
     except Trouble as trouble:

@@ -78,9 +78,9 @@ EXERCISE = Exercise(
     right=bits_per_byte,
     draw=st.tuples(
         st.tuples(_BITS) | st.lists(_BITS, min_size=2, max_size=8).map(tuple),
-        st.just(0) | st.integers(1, 12),
+        st.just(0) | st.sampled_from(range(1, 13)),
         st.sampled_from(("whole", "fraction", "shock")),
-        st.integers(0, 99),
+        st.sampled_from(range(100)),
     ),
     build=build,
     shown=((1, 3, 2, 6), 2, "whole", 0),

@@ -30,7 +30,8 @@ def _number(call: Call) -> Number:
 
 
 def _roughly(call: Call) -> bool:
-    return math.isclose(float(call.got), call.expected, rel_tol=0.01)
+    got = int(call.got)  # whole numbers of any size, whatever their type
+    return abs(got - call.expected) <= call.expected / 100
 
 
 def _first_token(call: Call) -> bool:
@@ -69,8 +70,8 @@ EXERCISE = Exercise(
     function="multiply_adds",
     right=multiply_adds,
     # Short enough for an answer that counts key by key. The large dim makes numbers that float32 and int32 cannot hold.
-    draw=st.tuples(st.integers(1, 8), st.integers(1, 9), st.integers(1, 10))
-    | st.tuples(st.integers(100, 200), st.sampled_from((64, 1_000_003)), st.integers(1, 250)),
+    draw=st.tuples(st.sampled_from(range(1, 9)), st.sampled_from(range(1, 10)), st.sampled_from(range(1, 11)))
+    | st.tuples(st.sampled_from(range(100, 201)), st.sampled_from((64, 1_000_003)), st.sampled_from(range(1, 251))),
     build=build,
     shown=(8, 4, 3),
     behaviours=(

@@ -177,7 +177,7 @@ EXERCISE = Exercise(
         ).map(tuple),
         st.sampled_from((1, 2, 3, 4, 3)),
         st.booleans(),
-        st.integers(0, 99),
+        st.sampled_from(range(100)),
     ),
     build=build,
     shown=(("dense", "sparse", "overlap", "sparse", "sparse"), 3, True, 0),
