@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ import nbformat
 import pytest
 
 from dslearn.course import statements
+from dslearn.course.execute import code_hash
 from dslearn.course.normalise import normalise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +52,12 @@ def test_it_is_stored_as_it_was_executed_in_order(path: Path) -> None:
     counts = [cell.execution_count for cell in cells(path, "code")]
     assert counts == list(range(1, len(counts) + 1))
     assert not [output for output in outputs(path) if output.output_type == "error"]
+
+
+def test_its_outputs_are_those_of_its_present_code(path: Path) -> None:
+    recorded = json.loads((ROOT / "book" / "execution.json").read_text(encoding="utf-8"))
+    name = path.stem if path.parent.name == "chapters" else f"{path.parent.name}/{path.stem}"
+    assert recorded[name]["code"] == code_hash(nbformat.read(path, as_version=4)), "run it again and store it"
 
 
 def test_stored_outputs_are_normalised(path: Path) -> None:
