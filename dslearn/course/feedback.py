@@ -63,7 +63,7 @@ class Feedback:
 
     def _repr_html_(self) -> str:
         colour = _COLOURS[self.state]
-        parts = [f'<b style="color:{colour}">{_MARKS[self.state]} {escape(self.head)}</b>']
+        parts = [f'<b><span style="color:{colour}">{_MARKS[self.state]}</span> {escape(self.head)}</b>']
         parts += [f"<div>{mark} {escape(says)}</div>" for mark, says in self._behaviours()]
         rows = "".join(
             f'<tr><th style="text-align:left;vertical-align:top">{what}</th>'

@@ -36,6 +36,10 @@ from dslearn.course.workbook import VERSION, exercise_of  # noqa: E402
 CELL_SECONDS = 20
 EXERCISE_SECONDS = 90
 
+_STALE = (
+    "The check gave another output than the solutions hold: library and solutions are of different versions. "
+    "`git status` tells what was changed; `make setup` installs what is here."
+)
 _CHECKED = "nbval-check-output"
 _COLOURS = re.compile(r"(#x1B|\x1b)\[[0-9;]*m")
 _RAISED = re.compile(r"^(\w*(?:Error|Exception|Exit|Interrupt|Iteration)): ?(.*)$", re.MULTILINE)
@@ -121,7 +125,7 @@ def _by_check(notebooks: Notebooks, number: str) -> Feedback:
         return Feedback(number, exercise.title, "done", row.message)
     if row is not None and row.state != "done":
         return Feedback(number, exercise.title, row.state, row.message, failed=row.failed)
-    return Feedback(number, exercise.title, "not yet", outcome.trouble)
+    return Feedback(number, exercise.title, "not yet", outcome.trouble or _STALE)
 
 
 def _by_rubric(notebooks: Notebooks, rubric: Rubric) -> tuple[Feedback, Progress | None]:
@@ -203,7 +207,7 @@ def _told(failure: str) -> str:
     if raised:
         name, message = raised[-1]
         return f"A cell raises {name}: {message.strip().rstrip('.')}." if message.strip() else f"A cell raises {name}."
-    return "The check did not give its usual output."
+    return ""
 
 
 def _opening(notebooks: Notebooks) -> list[NotebookNode]:

@@ -91,9 +91,11 @@ class Guard:
         """
         given = copy_of(arguments)
         screen = _Printed(self.characters)
-        with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
-            result, error = self._in_time(lambda: function(*given))
-        self.printed = screen.text
+        try:
+            with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
+                result, error = self._in_time(lambda: function(*given))
+        finally:
+            self.printed = screen.text
         if screen.flooded:
             raise Trouble(
                 f"Your function printed more than {self.characters:,} characters and was stopped. Take the print out, "

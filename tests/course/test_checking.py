@@ -142,6 +142,7 @@ def test_a_loop_without_an_end_is_left_and_does_not_go_on(catches) -> None:
     beats = []
 
     def answer(x, times):
+        print("before the loop")
         while True:
             try:
                 time.sleep(0.01)
@@ -150,7 +151,9 @@ def test_a_loop_without_an_end_is_left_and_does_not_go_on(catches) -> None:
                 continue
 
     started = time.monotonic()
-    assert "had not returned after 5 seconds" in judged(answer)
+    told = judged(answer)
+    assert "had not returned after 5 seconds" in told
+    assert "it printed: before the loop" in told
     assert time.monotonic() - started < 8
     count = len(beats)
     time.sleep(0.1)
