@@ -11,7 +11,7 @@ import pytest
 from dslearn.course.checking import judge
 from dslearn.course.exercises import MODULES, load
 from tests.course.rejections import all_answers
-from tests.course.rejections.__main__ import PAGE, page
+from tests.course.rejections.__main__ import PAGE, beginning, cell, counts
 
 ANSWERS = all_answers()
 pytestmark = pytest.mark.filterwarnings("ignore:reduction")  # what a wrong answer is warned of
@@ -67,6 +67,21 @@ def test_mutants_of_the_solution_that_were_accepted_are_explained(answers):
     assert all(survivor["why"] for survivor in record[answers.exercise]["survivors"])
 
 
-@pytest.mark.slow
-def test_the_books_table_is_current():
-    assert PAGE.read_text(encoding="utf-8") == page(), "run: make exercises"
+def test_the_books_table_has_each_refusal_with_its_words():
+    text = PAGE.read_text(encoding="utf-8")
+    table = [line for line in text.partition("## Mutants")[0].splitlines() if line.startswith("| ")]
+    lines = [line for line in table if not line.startswith("| | refused |")]
+    expected = [(beginning(wrong), cell(wrong.says)) for answers in ANSWERS for wrong in answers.wrong]
+    assert counts(ANSWERS) in text, "run: make exercises"
+    assert len(lines) == len(expected), "run: make exercises"
+    for line, (start, says) in zip(lines, expected, strict=True):
+        assert line.startswith(start), "run: make exercises"
+        assert says in line, "run: make exercises"
+
+
+def test_the_books_table_explains_every_mutant_that_survived():
+    text = PAGE.read_text(encoding="utf-8")
+    record = json.loads((Path(__file__).parent / "rejections" / "mutants.json").read_text(encoding="utf-8"))
+    for survivor in (survivor for each in record.values() for survivor in each["survivors"]):
+        assert cell(survivor["change"]) in text
+        assert survivor["why"] in text

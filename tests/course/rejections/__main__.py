@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 from dslearn.course.checking import judge
@@ -37,16 +36,22 @@ and keyword of every solution, one at a time (`tools/mutants.py`).
 def page() -> str:
     """The page, by exercise; every answer is judged anew."""
     answers = all_answers()
+    return "\n".join(
+        [HEAD, counts(answers), *map(_section, answers), *_mutants(json.loads(MUTANTS.read_text("utf-8")))]
+    )
+
+
+def counts(answers: list[Answers]) -> str:
+    """How many answers there are, in a sentence."""
     right, wrong = (sum(len(getattr(each, kind)) for each in answers) for kind in ("right", "wrong"))
-    counted = f"{len(answers)} checks accept {right} right answers and refuse {wrong} wrong ones."
-    return "\n".join([HEAD, counted, *map(_section, answers), *_mutants(json.loads(MUTANTS.read_text("utf-8")))])
+    return f"{len(answers)} checks accept {right} right answers and refuse {wrong} wrong ones."
 
 
 def _mutants(record: dict[str, dict]) -> list[str]:
     made = sum(each["mutants"] for each in record.values())
     survivors = [(number, one) for number, each in record.items() for one in each["survivors"]]
     told = f"{made} mutants were made, one change each; {made - len(survivors)} were refused. Those accepted are right:"
-    rows = [f"| {number} | `{one['change'].replace('|', chr(92) + '|')}` | {one['why']} |" for number, one in survivors]
+    rows = [f"| {number} | `{cell(one['change'])}` | {one['why']} |" for number, one in survivors]
     return [
         "\n## Mutants of the solutions\n",
         MUTATED,
@@ -73,9 +78,18 @@ def _section(answers: Answers) -> str:
 
 def _line(answers: Answers, wrong: Wrong) -> str:
     feedback = judge(load(answers.exercise), wrong.answer)
+    return f"{beginning(wrong)} {cell(feedback.failed)} | {cell(feedback.message)} |"
+
+
+def beginning(wrong: Wrong) -> str:
+    """The part of a line that follows from the list of answers alone."""
     name = " ".join((wrong.answer.__doc__ or _in_words(wrong.name)).split()).rstrip(".")
-    cells = ("★" if wrong.first else "", name, wrong.kind, feedback.failed, feedback.message)
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in cells)} |"
+    return f"| {'★' if wrong.first else ''} | {cell(name)} | {cell(wrong.kind)} |"
+
+
+def cell(text: str) -> str:
+    """A text that fits into a table."""
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _in_words(name: str) -> str:
@@ -83,9 +97,5 @@ def _in_words(name: str) -> str:
 
 
 if __name__ == "__main__":
-    text = page()
-    stale = not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text
-    if "--check" in sys.argv[1:]:
-        sys.exit("book/rejections.md is stale; run: make exercises" if stale else 0)
-    PAGE.write_text(text, encoding="utf-8", newline="\n")
+    PAGE.write_text(page(), encoding="utf-8", newline="\n")
     print("wrote book/rejections.md")
