@@ -81,10 +81,9 @@ def test_lab_prints_its_address_serves_it_and_ends_at_one_interrupt(course: Path
     port = free_port()
     command = [sys.executable, "-m", "dslearn.cli", "lab", "--no-browser", "--port", str(port)]
     # A shell's background job ignores interrupts, and so would whatever it starts.
-    listen = None if sys.platform == "win32" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(
-        command, cwd=course, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=listen
-    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, cwd=course, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    signal.signal(signal.SIGINT, before)
     try:
         address = printed_address(process)
         assert address.startswith(f"http://127.0.0.1:{port}/lab/tree/chapters/00_start_here.ipynb?token=")
