@@ -157,11 +157,12 @@ def free_port() -> int:
 
 
 def open_when_up(page: Page, address: str) -> None:
+    """Open a page when the server answers, and nothing beside it that an earlier page had open."""
     where = urlsplit(address)
     for _ in range(10 * OPEN_SECONDS):
         with socket.socket() as probe:
             if probe.connect_ex((where.hostname, where.port)) == 0:
-                page.goto(address, timeout=1000 * OPEN_SECONDS)
+                page.goto(f"{address}&reset", timeout=1000 * OPEN_SECONDS)
                 return
         time.sleep(0.1)
     pytest.fail(f"nothing answers at {address}")
