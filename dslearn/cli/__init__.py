@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 
@@ -39,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     lab.set_defaults(run=_lab)
 
     check = commands.add_parser("check", help="judge the exercises in work/ with the solutions' checks")
-    check.add_argument("chapter", nargs="?", type=_chapter, metavar="NN", help="such as 01; default: all")
+    check.add_argument("what", nargs="?", type=_number, metavar="NN", help="such as 01, or 01.5; default: all")
     check.set_defaults(run=_check)
 
     progress = commands.add_parser("progress", help="show what is done of the exercises")
@@ -64,10 +65,12 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _chapter(text: str) -> str:
-    if not text.isdecimal() or len(text) > 2:
-        raise argparse.ArgumentTypeError(f"a chapter is a number of two digits, such as 01, not {text!r}")
-    return f"{int(text):02d}"
+def _number(text: str) -> str:
+    if not re.fullmatch(r"\d{1,2}(\.\d{1,2})?", text, re.ASCII):
+        raise argparse.ArgumentTypeError(
+            f"give a chapter such as 01, or an exercise such as 01.5; not {text!r}"
+        )
+    return text.zfill(2) if text.isdecimal() else text.zfill(len(text) + 2 - text.index("."))
 
 
 # Each command is imported when it runs: `dslearn --help` answers at once.
@@ -82,7 +85,7 @@ def _lab(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from dslearn.cli.exercises import check
 
-    return check(options.chapter)
+    return check(options.what)
 
 
 def _progress(options: argparse.Namespace) -> int:

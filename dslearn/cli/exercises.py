@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -20,37 +21,35 @@ _STYLES = {"done": "green", "not yet": "yellow", "not started": "dim"}
 _MARKS = {"done": "✓", "not yet": "✗", "not started": "·"}
 
 
-def check(chapter: str | None) -> int:
-    """Judge the copies in ``work/``; 1 if a started answer is not right, else 0.
+def check(what: str | None) -> int:
+    """Judge the copies in ``work/``: of all chapters, of one, ``"01"``, or one exercise, ``"01.5"``.
+
+    Returns:
+        1 if a started answer is not right, or a chapter cannot be judged; else 0.
 
     Raises:
         CommandError: there is nothing to judge.
     """
     root = _root()
-    chapters = [chapter] if chapter else sorted({number.partition(".")[0] for number in MODULES})
+    there = sorted({number.partition(".")[0] for number in MODULES})
+    chapters = [what.partition(".")[0]] if what else there
+    if not {*chapters} <= {*there}:
+        raise CommandError(f"there is no chapter {chapters[0]} yet; there are {', '.join(there)}")
     judged: list[Feedback] = []
     started = time.monotonic()
     console = Console()
+    problems = 0
     for name in chapters:
-        table = Table("", "exercise", "state", "what to know", title=f"Chapter {name}", title_justify="left")
+        console.print(f"Chapter {name}: your cells run, one exercise after the other …")
         try:
-            if Notebooks.read(root, name).outdated:
-                console.print(
-                    f"work/: the exercises of chapter {name} have changed since your copy; judged as they are now."
-                )
-            with console.status(f"chapter {name}"):
-                for feedback, own in grade(root, name):
-                    _store(feedback, own, console)
-                    judged.append(feedback)
-                    table.add_row(*_row(feedback, own), style=_STYLES[feedback.state])
+            judged += _judge_chapter(root, name, console, only=what if what != name else None)
         except GradingError as error:
-            if chapter:
+            if what:
                 raise CommandError(str(error)) from error
-            console.print(f"Chapter {name}: {error}")
-            continue
-        console.print(table)
+            console.print(f"{error}\n")
+            problems += 1
     console.print(_summary(judged, time.monotonic() - started))
-    return int(any(feedback.state == "not yet" for feedback in judged))
+    return int(problems > 0 or any(feedback.state == "not yet" for feedback in judged))
 
 
 def show_progress(report: str | None) -> int:
@@ -65,18 +64,33 @@ def show_progress(report: str | None) -> int:
             write_atomically(Path(report), _markdown(stored))
     except LedgerError as error:
         raise CommandError(str(error)) from error
-    table = Table("", "exercise", "minutes", "state", "tries", "last check", title="Exercises", title_justify="left")
+    table = Table("", "exercise", "minutes", "state", "tries", "failed last at")
     for number, title, minutes in _all():
         row = stored.get(number)
         state = _state(row)
         cells = (_MARKS[state], f"{number} {title}", str(minutes), _said(row), str(row.tries if row else 0))
-        table.add_row(*cells, row.failed if row else "", style=_STYLES[state])
+        table.add_row(*cells, _failed_at(row), style=_STYLES[state])
     console = Console()
     console.print(table)
     console.print(_count(stored))
     if report:
         console.print(f"Written to {report}")
     return 0
+
+
+def _judge_chapter(root: Path, name: str, console: Console, *, only: str | None) -> list[Feedback]:
+    """Judge, store and show the exercises of a chapter."""
+    if Notebooks.read(root, name).outdated:
+        console.print("The exercises have changed since your copy in work/ was made; it is judged as they are now.")
+    table = Table("", "exercise", "state", "what to know")
+    judged: list[Feedback] = []
+    with console.status(f"chapter {name}"):
+        for feedback, own in grade(root, name, only=only):
+            _store(feedback, own, console)
+            judged.append(feedback)
+            table.add_row(*_row(feedback, own), style=_STYLES[feedback.state])
+    console.print(table)
+    return judged
 
 
 def _store(feedback: Feedback, own: Progress | None, console: Console) -> None:
@@ -88,17 +102,23 @@ def _store(feedback: Feedback, own: Progress | None, console: Console) -> None:
 
 def _row(feedback: Feedback, own: Progress | None) -> tuple[str, str, str, str]:
     state = f"by you: {own.met} of {own.of}" if own and own.of else feedback.state
-    told = "" if feedback.state == "not started" else feedback.message
-    detail = f"{feedback.failed}: {told}" if feedback.failed else told
+    detail = f"{feedback.failed}: {feedback.message}" if feedback.failed else feedback.message
     return _MARKS[feedback.state], f"{feedback.exercise} {feedback.title}", state, detail
 
 
 def _summary(judged: list[Feedback], seconds: float) -> str:
-    checked = [feedback for feedback in judged if feedback.exercise in MODULES]
-    counts = {state: sum(feedback.state == state for feedback in checked) for state in _STYLES}
-    own = sum(feedback.state == "done" for feedback in judged if feedback.exercise in RUBRICS)
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    return f"{told}; judged by yourself: {own}. ({seconds:.0f} s)"
+    checked, own = ([feedback.state for feedback in judged if feedback.exercise in kind] for kind in (MODULES, RUBRICS))
+    told = [f"{checked.count('done')} of {len(checked)} done"] if checked else []
+    told += [f"{checked.count(state)} {state}" for state in ("not yet", "not started") if state in checked]
+    parts = [", ".join(told), f"judged by yourself: {own.count('done')} of {len(own)}" if own else ""]
+    return f"{'; '.join(filter(None, parts))} ({seconds:.0f} s)"
+
+
+def _failed_at(row: Progress | None) -> str:
+    """The behaviour that failed; what came before any behaviour, in its first sentence."""
+    if row is None or row.state != "not yet":
+        return ""
+    return row.failed or re.split(r"(?<=[.?!]) ", row.message)[0]
 
 
 def _all() -> list[tuple[str, str, int]]:
@@ -123,7 +143,7 @@ def _count(stored: dict[str, Progress]) -> str:
 
 
 def _markdown(stored: dict[str, Progress]) -> str:
-    lines = ["# My exercises in dslearn", "", _count(stored) + ".", "", "| | exercise | state | tries | since |"]
+    lines = ["# My exercises in dslearn", "", _count(stored) + ".", "", "| | exercise | state | tries | done on |"]
     lines.append("|---|---|---|---:|---|")
     for number, title, _ in _all():
         row = stored.get(number)

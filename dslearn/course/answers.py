@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from numbers import Number
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 TOLERANCE = 1e-4
-_PRINTED = 48  # numbers of a tensor that are still printed one by one
+_PRINTED = 80  # numbers of a tensor that are still printed one by one
 
 
 def close(a: Any, b: Any) -> bool:
@@ -33,19 +34,33 @@ def leaves(answer: Any) -> Iterator[Tensor]:
             yield torch.tensor(torch.inf, dtype=torch.float64)
 
 
-def unlike(expected: Any, got: Any) -> str:
-    """In which way ``got`` cannot be an answer at all, whatever its values; empty if it can."""
+def unlike(expected: Any, got: Any, *, axes: str = "") -> str:
+    """In which way ``got`` cannot be an answer at all, whatever its values; empty if it can.
+
+    Args:
+        axes: what the axes of the expected tensor are, for whoever returns another shape.
+    """
     if got is None and expected is not None:
         return "Your function returns nothing. Is a `return` missing?"
     if got is ... or got is NotImplemented:
         return "Your function still returns its placeholder."
     if isinstance(expected, Tensor):
-        return _unlike_tensor(expected, got)
+        return _unlike_tensor(expected, got, axes)
     if isinstance(expected, tuple):
         return _unlike_tuple(expected, got)
     if isinstance(expected, list):
         return _unlike_list(got)
     return _unlike_number(expected, got)
+
+
+def new_nan(expected: Any, got: Any) -> str:
+    """What to say of NaN where none is due; empty if there is none. Both are of one kind."""
+    if not any(leaf.isnan().any() for leaf in leaves(got)) or any(leaf.isnan().any() for leaf in leaves(expected)):
+        return ""
+    return (
+        "Your answer holds NaN (not a number). It comes from 0/0, ∞/∞ or ∞ − ∞, and from a softmax over nothing but "
+        "−∞. Did `exp` run over? Subtract the largest score first, or leave it to `softmax`."
+    )
 
 
 def habit(calls: Sequence[tuple[Any, Any]]) -> str:
@@ -71,8 +86,13 @@ def describe(value: Any, digits: int = 3) -> str:
         return _tensor_in_words(value, digits)
     if isinstance(value, float):
         return f"{value:.1f}" if value.is_integer() else f"{value:.{digits}g}"
+    if hasattr(value, "_fields"):  # a named tuple
+        parts = zip(value._fields, value, strict=True)
+        return "\n".join(f"{name.replace('_', ' ')}: {describe(entry, digits)}" for name, entry in parts)
     if isinstance(value, list | tuple):
-        inside = ", ".join(describe(entry, digits) for entry in value)
+        told = [describe(entry, digits) for entry in value]
+        together = ", ".join(told)
+        inside = ",\n".join(told).replace("\n", "\n ") if "\n" in together else together
         return f"[{inside}]" if isinstance(value, list) else f"({inside})"
     return repr(value)
 
@@ -93,16 +113,17 @@ def _near(a: Tensor, b: Tensor, *, tolerance: float = TOLERANCE) -> bool:
     return torch.allclose(a, b, rtol=tolerance, atol=tolerance * max(scale, 1e-12), equal_nan=True)
 
 
-def _unlike_tensor(expected: Tensor, got: Any) -> str:
+def _unlike_tensor(expected: Tensor, got: Any, axes: str) -> str:
     if not isinstance(got, Tensor):
-        return f"The answer is a tensor of shape {tuple(expected.shape)}; your function returns a {_kind(got)}."
+        return f"The answer is a tensor of shape {tuple(expected.shape)}; your function returns {kind_of(got)}."
     if got.device != expected.device:
         return (
             f"The inputs are on {expected.device} and your answer is on {got.device}: make new tensors beside "
             "the inputs (`device=…`, `torch.zeros_like`)."
         )
     if got.shape != expected.shape:
-        return f"The answer has the shape {tuple(expected.shape)}; yours has {tuple(got.shape)}."
+        told = f"The answer has the shape {tuple(expected.shape)}; yours has {tuple(got.shape)}."
+        return f"{told} The axes are {axes}." if axes else told
     if expected.is_floating_point() and got.dtype != expected.dtype:
         return f"The inputs are {expected.dtype} and your answer is {got.dtype}: keep the dtype of the inputs."
     if (
@@ -111,8 +132,6 @@ def _unlike_tensor(expected: Tensor, got: Any) -> str:
         and (got.is_floating_point() or expected.dtype == torch.bool or got.dtype == torch.bool)
     ):
         return f"The answer is a tensor of {expected.dtype}; yours is {got.dtype}."
-    if got.isnan().any() and not expected.isnan().any():
-        return "Your answer holds NaN (not a number): from 0/0, from ∞ − ∞, or from a softmax over nothing but −∞."
     return ""
 
 
@@ -120,7 +139,7 @@ def _unlike_tuple(expected: tuple[Any, ...], got: Any) -> str:
     if not isinstance(got, tuple | list) or len(got) != len(expected):
         count = f" of {len(got)}" if isinstance(got, tuple | list) else ""
         return (
-            f"The answer is {len(expected)} things, returned as a tuple; your function returns a {_kind(got)}{count}."
+            f"The answer is {len(expected)} things, returned as a tuple; your function returns {kind_of(got)}{count}."
         )
     for number, (wanted, one) in enumerate(zip(expected, got, strict=True), start=1):
         if problem := unlike(wanted, one):
@@ -132,18 +151,16 @@ def _unlike_list(got: Any) -> str:
     if isinstance(got, Tensor) and got.dim() == 1 and not got.is_floating_point():
         return ""
     if not isinstance(got, list | tuple):
-        return f"The answer is a list; your function returns a {_kind(got)}."
+        return f"The answer is a list; your function returns {kind_of(got)}."
     strange = next((entry for entry in got if not _is_number(entry)), None)
-    return f"The answer is a list of numbers; yours holds a {_kind(strange)}." if strange is not None else ""
+    return f"The answer is a list of numbers; yours holds {kind_of(strange)}." if strange is not None else ""
 
 
 def _unlike_number(expected: Any, got: Any) -> str:
     if expected is None:
-        return "" if got is None or _is_number(got) else f"The answer is a number or None; got a {_kind(got)}."
+        return "" if got is None or _is_number(got) else f"The answer is a number or None; got {kind_of(got)}."
     if not _is_number(got):
-        return f"The answer is one number; your function returns a {_kind(got)}."
-    if got != got:
-        return "Your answer is NaN (not a number). It comes from 0/0, or from ∞ − ∞."
+        return f"The answer is one number; your function returns {kind_of(got)}."
     return ""
 
 
@@ -153,10 +170,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Number) and not isinstance(value, bool | complex)
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a value is, with its article: "an int", "a tensor of shape (2, 3)"."""
     if isinstance(value, Tensor):
-        return f"tensor of shape {tuple(value.shape)}"
-    return type(value).__name__
+        return f"a tensor of shape {tuple(value.shape)}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
 
 
 def _numbers(answer: Any) -> Tensor:
@@ -178,12 +197,24 @@ def _factor(pairs: Sequence[tuple[Tensor, Tensor]]) -> str:
 def _tensor_in_words(value: Tensor, digits: int) -> str:
     if value.numel() > _PRINTED or not value.numel():
         return f"a tensor of shape {tuple(value.shape)}"
-    return _rows(value.detach().cpu().tolist(), digits)
+    return _rows(value.detach().cpu().tolist(), digits + _shared_digits(value))
+
+
+def _shared_digits(value: Tensor) -> int:
+    """How many leading figures numbers close to each other have in common."""
+    finite = value[value.isfinite()].double()
+    spread = float(finite.max() - finite.min()) if finite.numel() else 0.0
+    return max(0, math.floor(math.log10(float(finite.abs().max()) / spread))) if spread else 0
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.{digits}g}"
 
 
 def _rows(values: Any, digits: int, depth: int = 0) -> str:
+    """Nested lists, each entry of the first two axes but the last on a line of its own."""
     if not isinstance(values, list):
-        return f"{values:.{digits}g}" if isinstance(values, float) else str(values)
+        return _number(values, digits) if isinstance(values, float) else str(values)
     inner = [_rows(entry, digits, depth + 1) for entry in values]
-    between = ",\n" + " " * (depth + 1) if values and isinstance(values[0], list) else ", "
+    between = ",\n" + " " * (depth + 1) if depth < 2 and values and isinstance(values[0], list) else ", "
     return "[" + between.join(inner) + "]"

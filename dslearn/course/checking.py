@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dslearn._extras import require
-from dslearn.course.answers import close, describe, describe_both, habit, unlike
+from dslearn.course.answers import close, describe, describe_both, habit, kind_of, new_nan, unlike
 from dslearn.course.exercise import Behaviour, Call, Exercise, Key
 from dslearn.course.feedback import Feedback
 from dslearn.course.guard import Guard, Trouble, copy_of
@@ -70,13 +70,16 @@ class _Trial:
         return self.calls[key]
 
     def fresh(self, key: Key) -> Call:
-        arguments = self.exercise.build(*key)
-        expected = self.exercise.ask(self.exercise.right, *copy_of(arguments))
-        got = self.guard(partial(self.exercise.ask, self.answer), arguments)
-        if problem := unlike(expected, got):
+        arguments = _arguments(self.exercise, key)
+        given_ = list(arguments.values())
+        expected = self.exercise.ask(self.exercise.right, *copy_of(given_))
+        got = self.guard(partial(self.exercise.ask, self.answer), given_)
+        problem = unlike(expected, got, axes=self.exercise.axes)
+        if not problem and not self.exercise.judges_nan:
+            problem = new_nan(expected, got)
+        if problem:
             raise Trouble(problem)
-        names = inspect.signature(self.exercise.right).parameters
-        return Call(dict(zip(names, arguments, strict=True)), expected, got)
+        return Call(arguments, expected, got)
 
     def search(self, broken: Callable[[Call | Trouble], bool]) -> Key | None:
         """The smallest drawn key whose call is broken; known keys are tried again, new ones while time lasts."""
@@ -170,6 +173,7 @@ def _failure(trial: _Trial, key: Key, *, held: tuple[str, ...] = (), failed: str
         "held": held,
         "failed": failed,
         "example": _call_in_words(exercise, key),
+        "arguments": _arguments(exercise, key),
         "printed": trial.printed[key],
     }
     if isinstance(call, Trouble):
@@ -203,7 +207,7 @@ def _is_final(call: Call | Trouble) -> bool:
 
 def _callable(exercise: Exercise, answer: object) -> Callable[..., Any]:
     if answer is None or answer is ...:
-        raise Trouble(f"Write `{exercise.function}`, then run both cells.", state="not started")
+        raise Trouble(f"Write `{exercise.function}`, then run its cell and the check.", state="not started")
     if isinstance(answer, type):
         try:
             answer = answer()
@@ -214,8 +218,8 @@ def _callable(exercise: Exercise, answer: object) -> Callable[..., Any]:
             ) from error
     if not callable(answer):
         raise Trouble(
-            f'Hand over the function itself, without calling it: `check("{exercise.id}", {exercise.function})`; got a '
-            f"{type(answer).__name__}."
+            f'Hand over the function itself, without calling it: `check("{exercise.id}", {exercise.function})`; got '
+            f"{kind_of(answer)}."
         )
     return answer
 
@@ -225,6 +229,13 @@ def _outcome(exercise: Exercise, trouble: Trouble, **shown: Any) -> Feedback:
 
 
 def _call_in_words(exercise: Exercise, key: Key) -> str:
+    told = [f"{name}={describe(value)}" for name, value in _arguments(exercise, key).items()]
+    if not any("\n" in one for one in told):
+        return f"{exercise.function}({', '.join(told)})"
+    lines = (f"    {one},".replace("\n", "\n" + " " * (5 + one.index("="))) for one in told)
+    return "\n".join([f"{exercise.function}(", *lines, ")"])
+
+
+def _arguments(exercise: Exercise, key: Key) -> dict[str, Any]:
     names = inspect.signature(exercise.right).parameters
-    given_ = zip(names, exercise.build(*key), strict=True)
-    return f"{exercise.function}(" + ", ".join(f"{name}={describe(value)}" for name, value in given_) + ")"
+    return dict(zip(names, exercise.build(*key), strict=True))

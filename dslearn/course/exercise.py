@@ -88,6 +88,8 @@ class Exercise:
         done: what there is to know once it is right.
         slips: known mistakes, the most likely first.
         ask: what is asked of an answer, ``ask(answer, *arguments)``; to call it, unless told.
+        axes: what the axes of the answer are, where it is a tensor: "(tokens, top_k)".
+        judges_nan: whether NaN in an answer is left to the behaviours; else it is refused before them.
     """
 
     id: str
@@ -103,3 +105,5 @@ class Exercise:
     done: str
     slips: tuple[Slip, ...] = ()
     ask: Callable[..., Any] = lambda answer, *arguments: answer(*arguments)
+    axes: str = ""
+    judges_nan: bool = False

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
-from typing import Literal
+from typing import Any, Literal
 
 State = Literal["done", "not yet", "not started"]
 
@@ -27,8 +27,9 @@ class Feedback:
         held: the behaviours that were seen to hold, in order.
         failed: the behaviour that did not.
         example: the smallest call that shows it.
+        arguments: the arguments of that call by name, to try out.
         expected, got: what that call should return, and what it returned.
-        printed: what the answer printed in that call.
+        printed: what appeared on the screen during that call.
         note: something about the check itself, such as progress that could not be stored.
     """
 
@@ -43,6 +44,7 @@ class Feedback:
     got: str = ""
     printed: str = ""
     note: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def passed(self) -> bool:
@@ -57,7 +59,7 @@ class Feedback:
     def __repr__(self) -> str:
         lines = [f"{_MARKS[self.state]} {self.head}"]
         lines += [f"  {mark} {says}" for mark, says in self._behaviours()]
-        lines += [f"    {what}: {_indented(text)}" for what, text in self._example()]
+        lines += [f"    {what}: {_under(text, 6 + len(what))}" for what, text in self._example()]
         lines += [f"  {line}" for line in filter(None, (self.message, self.note))]
         return "\n".join(lines)
 
@@ -80,12 +82,12 @@ class Feedback:
             yield _MARKS["not yet"], self.failed
 
     def _example(self) -> list[tuple[str, str]]:
-        rows = (("for", self.example), ("expected", self.expected), ("got", self.got), ("it printed", self.printed))
+        rows = (("for", self.example), ("expected", self.expected), ("got", self.got), ("on the screen", self.printed))
         return [(what, text) for what, text in rows if text]
 
 
-def _indented(text: str) -> str:
-    return text.replace("\n", "\n" + " " * 8)
+def _under(text: str, column: int) -> str:
+    return text.replace("\n", "\n" + " " * column)
 
 
 def _marked(text: str) -> str:

@@ -153,7 +153,8 @@ def _told(error: BaseException) -> Trouble:
     """The sentence for what a function raised, with the line of the reader's own that raised it."""
     if isinstance(error, NotImplementedError):
         return Trouble(
-            "Write your code in place of `raise NotImplementedError`, then run both cells.", state="not started"
+            "Write your code in place of `raise NotImplementedError`, then run its cell and the check.",
+            state="not started",
         )
     what = f"Your function raised {type(error).__name__}"
     what += f": {_first_line(str(error))}" if str(error) else ""
@@ -161,10 +162,11 @@ def _told(error: BaseException) -> Trouble:
         what += ". It calls itself without an end"
     if isinstance(error, SystemExit | KeyboardInterrupt):
         what = "Your function asks Python to end (exit or an interrupt). Return a value instead"
-    return Trouble(f"{what}{_where(error)}.")
+    return Trouble(f"{what}{where(error)}.")
 
 
-def _where(error: BaseException) -> str:
+def where(error: BaseException) -> str:
+    """The reader's own line at which something was raised, as the end of a sentence; empty if there is none."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not any(part in frame.filename.replace("\\", "/") for part in _OWN_FILES)]
     if not own:
@@ -182,8 +184,8 @@ def _require_unchanged(before: Sequence[Any], after: Sequence[Any]) -> None:
     for number, (original, given) in enumerate(zip(before, after, strict=True), start=1):
         if not same(original, given):
             raise Trouble(
-                f"Your function changes its {_ordinal(number)} argument, which is the caller's. Operations that end in "
-                "an underscore (`masked_fill_`) and assignments to parts (`x[...] = …`) write into it: work on a copy."
+                f"Your function changes its {_ordinal(number)} argument, which is the caller's. `x /= …`, `x[...] = …` "
+                "and `x.masked_fill_(…)` write into a tensor, `pop`, `sort` and `reverse` into a list: work on a copy."
             )
 
 

@@ -16,7 +16,7 @@ class Progress:
 
     Attributes:
         state: of the last try.
-        tries: checks of a started answer.
+        tries: checks of a started answer; one that finds what the last one found is not counted again.
         done: the day of the first right answer; None before it.
         failed: the behaviour that did not hold at the last try; empty otherwise.
         message: what the last check said.
@@ -42,9 +42,10 @@ def record(feedback: Feedback, *, met: int = 0, of: int = 0, ledger: Ledger | No
 
     def change(row: dict[str, Any] | None) -> dict[str, Any]:
         before = Progress(**row) if row else Progress("not started", 0, None, "", "")
+        is_new = (before.state, before.failed, before.message) != (feedback.state, feedback.failed, feedback.message)
         now = Progress(
             state=feedback.state,
-            tries=before.tries + (feedback.state != "not started"),
+            tries=before.tries + (is_new and feedback.state != "not started"),
             done=before.done or (today if feedback.passed else None),
             failed=feedback.failed,
             message=feedback.message,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from types import EllipsisType
 
 from dslearn.course.feedback import Feedback
 from dslearn.course.ledger import LedgerError
@@ -81,7 +80,7 @@ RUBRICS = {
 }
 
 
-def rubric(exercise_id: str, met: Sequence[int] | EllipsisType | None = ...) -> Feedback:
+def rubric(exercise_id: str, met: object = ...) -> Feedback:
     """Show what a good answer has, or store which of the points you find met.
 
     Args:
@@ -89,7 +88,7 @@ def rubric(exercise_id: str, met: Sequence[int] | EllipsisType | None = ...) -> 
         met: numbers of the points that your answer meets; the dots for not judged yet.
 
     Raises:
-        ValueError: there is no such exercise, or no such point.
+        ValueError: there is no such exercise, no such point, or ``met`` is no list of numbers.
     """
     if exercise_id not in RUBRICS:
         near = difflib.get_close_matches(str(exercise_id), RUBRICS, n=2, cutoff=0.5)
@@ -98,14 +97,18 @@ def rubric(exercise_id: str, met: Sequence[int] | EllipsisType | None = ...) -> 
     asked = RUBRICS[exercise_id]
     if met is ... or met is None:
         return Feedback(asked.id, asked.title, "not started", f"A good answer:\n{asked.told()}")
-    found = sorted(set(met))
-    strange = [number for number in found if number not in range(1, len(asked.points) + 1)]
-    if strange:
-        raise ValueError(f"the points of {asked.id} are 1 to {len(asked.points)}; got {strange}")
-    said = f"By your own judgement {len(found)} of {len(asked.points)} points are met."
-    feedback = Feedback(asked.id, asked.title, "done", said)
+    if not isinstance(met, Collection) or not all(type(number) is int for number in met):
+        raise ValueError(f"met takes the numbers of the points that are met, such as [1, 3]; got {met!r}")
+    left = {number: point for number, point in enumerate(asked.points, start=1) if number not in met}
+    if len(left) + len(set(met)) != len(asked.points):
+        raise ValueError(f"the points of {asked.id} are 1 to {len(asked.points)}; got {met!r}")
+    count = len(asked.points) - len(left)
+    said = f"By your own judgement {count} of {len(asked.points)} points are met."
+    if left:
+        said += " Left:\n" + "\n".join(f"{number}. {point}" for number, point in left.items())
+    feedback = Feedback(asked.id, asked.title, "done" if count else "not yet", said)
     try:
-        record(feedback, met=len(found), of=len(asked.points))
+        record(feedback, met=count, of=len(asked.points))
     except LedgerError as error:
         return replace(feedback, note=f"Your progress could not be stored: {error}")
     return feedback

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dslearn.cli import exercises, main
+from dslearn.course.exercises import MODULES
 from dslearn.course.feedback import Feedback
 from dslearn.course.grading import GradingError
 from dslearn.course.ledger import LEDGER_VARIABLE
@@ -15,6 +16,7 @@ from dslearn.course.progress import Progress, progress, record
 from dslearn.course.rubrics import RUBRICS
 
 ROOT = Path(__file__).resolve().parents[2]
+CHAPTERS = sorted({number.partition(".")[0] for number in MODULES})
 WRONG = Feedback("01.3", "A causal choice", "not yet", "Mask again.", failed="never reads the future")
 
 
@@ -39,7 +41,7 @@ def judging(monkeypatch, *outcomes):
             return cls
 
     monkeypatch.setattr(exercises, "Notebooks", Read)
-    monkeypatch.setattr(exercises, "grade", lambda root, chapter: iter(outcomes))
+    monkeypatch.setattr(exercises, "grade", lambda root, chapter, only: iter(outcomes))
 
 
 def done(number: str) -> Feedback:
@@ -54,7 +56,7 @@ def test_check_shows_each_exercise_and_stores_it(clone, monkeypatch, capsys) -> 
     told = capsys.readouterr().out
     assert "never reads the future: Mask again." in told
     assert f"by you: 2 of {points}" in told
-    assert "1 done, 1 not yet, 0 not started; judged by yourself: 1." in told
+    assert "1 of 2 done, 1 not yet; judged by yourself: 1 of 1" in told
     assert progress()["01.3"].failed == "never reads the future"
     assert progress()["01.9"].met == 2
 
@@ -68,15 +70,15 @@ def test_done_and_not_started_are_no_failure(clone, monkeypatch, state) -> None:
 def test_what_cannot_be_judged_is_said_without_a_traceback(clone, monkeypatch, capsys) -> None:
     judging(monkeypatch)
 
-    def broken(root, chapter):
+    def broken(root, chapter, only):
         raise GradingError("work/01.ipynb is damaged (line 3)")
         yield
 
     monkeypatch.setattr(exercises, "grade", broken)
     assert main(["check", "01"]) == 1
     assert capsys.readouterr().err == "dslearn: work/01.ipynb is damaged (line 3)\n"
-    assert main(["check"]) == 0
-    assert "Chapter 01: work/01.ipynb is damaged (line 3)" in capsys.readouterr().out
+    assert main(["check"]) == 1
+    assert capsys.readouterr().out.count("work/01.ipynb is damaged (line 3)") == len(CHAPTERS)
 
 
 def test_outside_a_clone_it_says_where_to_go(tmp_path, monkeypatch, capsys) -> None:
@@ -85,11 +87,41 @@ def test_outside_a_clone_it_says_where_to_go(tmp_path, monkeypatch, capsys) -> N
     assert "inside a clone" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("chapter", ["one", "001", "-1"])
-def test_a_chapter_is_a_number(chapter, capsys) -> None:
+@pytest.mark.parametrize("what", ["one", "001", "-1", "01.", "01.3.4", "٠١"])
+def test_a_chapter_has_a_number(what, capsys) -> None:
     with pytest.raises(SystemExit):
-        main(["check", chapter])
-    assert "two digits" in capsys.readouterr().err or chapter == "-1"
+        main(["check", what])
+    assert "such as 01.5" in capsys.readouterr().err or what == "-1"
+
+
+def test_a_chapter_that_is_not_there_yet_is_said(clone, capsys) -> None:
+    assert main(["check", "7"]) == 1
+    assert capsys.readouterr().err == f"dslearn: there is no chapter 07 yet; there are {', '.join(CHAPTERS)}\n"
+
+
+def test_one_exercise_is_judged_alone(clone, monkeypatch, capsys) -> None:
+    asked = []
+    judging(monkeypatch)
+    monkeypatch.setattr(exercises, "grade", lambda root, chapter, only: asked.append((chapter, only)) or iter(()))
+    assert main(["check", "1.5"]) == 0
+    assert main(["check", "1"]) == 0
+    assert asked == [("01", "01.5"), ("01", None)]
+
+
+def test_progress_tells_what_failed_before_any_behaviour(clone, capsys) -> None:
+    record(Feedback("01.1", "T", "not yet", "The cell of `multiply_adds` is not Python yet: line 2. Look there."))
+    main(["progress"])
+    told = capsys.readouterr().out
+    assert "is not Python yet: line 2." in told
+    assert "Look there" not in told
+
+
+def test_the_same_outcome_is_one_try(clone) -> None:
+    for _ in range(3):
+        record(WRONG)
+    assert progress()["01.3"].tries == 1
+    record(done("01.3"))
+    assert progress()["01.3"].tries == 2
 
 
 def test_progress_is_shown_and_reported(clone, capsys) -> None:

@@ -133,7 +133,7 @@ def test_what_an_answer_prints_is_shown_back_and_a_flood_is_stopped(capsys) -> N
         while True:
             print("x" * 1000)
 
-    assert "it printed: I was here" in judged(talks)
+    assert "on the screen: I was here" in judged(talks)
     assert "more than 20,000 characters" in judged(floods)
     assert capsys.readouterr().out == ""
 
@@ -155,7 +155,7 @@ def test_a_loop_without_an_end_is_left_and_does_not_go_on(catches) -> None:
     started = time.monotonic()
     told = judged(answer)
     assert "had not returned after 5 seconds" in told
-    assert "it printed: before the loop" in told
+    assert "on the screen: before the loop" in told
     assert time.monotonic() - started < 8
     count = len(beats)
     time.sleep(0.1)
@@ -245,7 +245,7 @@ def test_an_unknown_exercise_is_named_with_the_nearest() -> None:
 
 def test_show_calls_the_example_and_judges_nothing() -> None:
     text = repr(show("01.3", lambda scores, top_k, block_size: torch.zeros(6, 2)))
-    assert text.startswith("top_blocks(scores=[[")
+    assert text.startswith("top_blocks(\n    scores=[[")
     assert text.endswith("returns\n[[0, 0],\n [0, 0],\n [0, 0],\n [0, 0],\n [0, 0],\n [0, 0]]")
     assert show("01.3", None).state == "not started"
 

@@ -34,6 +34,22 @@ def test_the_learners_count_is_stored_apart(ledger) -> None:
     assert (row["met"], row["of"]) == (2, len(RUBRICS["01.9"].points))
 
 
+def test_points_left_are_named_and_none_met_is_not_done(ledger) -> None:
+    points = RUBRICS["01.9"].points
+    told = rubric("01.9", met=[1]).message
+    assert f"2. {points[1]}" in told
+    assert points[0] not in told
+    assert "Left" not in rubric("01.9", met=range(1, len(points) + 1)).message
+    assert rubric("01.9", met=[]).state == "not yet"
+
+
+@pytest.mark.parametrize("met", [3, "13", ["1"], [True], [1.0]])
+def test_what_is_no_list_of_numbers_is_refused(met, ledger) -> None:
+    with pytest.raises(ValueError, match=r"met takes the numbers of the points that are met, such as \[1, 3\]; got"):
+        rubric("01.9", met=met)
+    assert not ledger.exists()
+
+
 @pytest.mark.parametrize("met", [[0], [99], [1, -1]])
 def test_points_that_do_not_exist_are_refused(met, ledger) -> None:
     with pytest.raises(ValueError, match=r"the points of 01.9 are 1 to \d; got"):

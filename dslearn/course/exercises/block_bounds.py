@@ -149,6 +149,7 @@ EXERCISE = Exercise(
         st.sampled_from(range(100)),
     ),
     build=build,
+    axes="(queries, complete blocks); a block that is not full makes no column",
     shown=(2, 2, 1, 2, 3, "whole", "float32", 0),
     behaviours=(
         Behaviour(

@@ -21,10 +21,22 @@ def top_blocks(scores: Float[Tensor, "tokens blocks"], top_k: int, block_size: i
 
 
 def build(blocks: int, block_size: int, short_by: int, top_k: int, scale: str, seed: int) -> tuple[Tensor, int, int]:
-    """Scores of a text whose last block lacks ``short_by`` tokens: far apart, hard to tell apart, or equal."""
+    """Scores of a text whose last block lacks ``short_by`` tokens; any finite number may be one."""
     tokens = blocks * block_size - min(short_by, block_size - 1)
     scores = torch.randn(tokens, blocks, generator=torch.Generator().manual_seed(seed))
-    return {"plain": scores, "close": 5 + scores / 1000, "equal": scores.round()}[scale], top_k, block_size
+    scaled = {
+        "plain": scores,
+        "close": 5 + scores / 1000,
+        "equal": scores.round(),
+        "thousands": 5000 * scores,
+        "huge": 1e30 * scores,
+        "lowest": scores.where(scores > -0.5, torch.finfo(scores.dtype).min),
+    }
+    return scaled[scale], top_k, block_size
+
+
+def _is_low(call: Call) -> bool:
+    return bool((call["scores"] < -100).any())
 
 
 def _past(call: Call) -> list[list[int]]:
@@ -49,6 +61,10 @@ def _once(call: Call) -> bool:
 
 def _fills_up(call: Call) -> bool:
     return torch.equal(call.got == -1, call.expected == -1)
+
+
+def _right(call: Call) -> bool:
+    return _own_first(call) and _fills_up(call) and _best_first(call)
 
 
 def _best_first(call: Call) -> bool:
@@ -90,10 +106,11 @@ EXERCISE = Exercise(
         st.sampled_from(range(1, 5)),
         st.sampled_from(range(4)),
         st.sampled_from(range(1, 6)),
-        st.sampled_from(("plain", "close", "equal")),
+        st.sampled_from(("plain", "close", "equal", "thousands", "huge", "lowest")),
         st.sampled_from(range(100)),
     ),
     build=build,
+    axes="(tokens, top_k); where there are fewer past blocks, fill up with −1",
     shown=(3, 2, 0, 2, "plain", 0),
     behaviours=(
         Behaviour(
@@ -128,6 +145,11 @@ EXERCISE = Exercise(
             _future_where_none_is_left,
             "Early tokens have fewer past blocks than places, and `topk` fills up with blocks whose score is −∞: those "
             "of the future. Mask again after it.",
+        ),
+        Slip(
+            lambda call: _is_low(call) or _right(call),
+            "Right as long as scores are small. A score may be any finite number: it may be lower than −10, −1e9, or "
+            "whatever else you put in place of −∞.",
         ),
         Slip(
             gives(_one_block_late),

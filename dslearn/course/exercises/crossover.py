@@ -238,7 +238,8 @@ EXERCISE = Exercise(
         ),
         Slip(
             _winning(min),
-            "You stop at the first win. It may be lost again at a longer length; look at those as well.",
+            "You return the shortest length that wins, though a longer one loses. A later loss cancels a win: it must "
+            "hold at every longer length.",
         ),
         Slip(
             _winning(max),

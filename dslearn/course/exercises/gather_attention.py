@@ -185,6 +185,7 @@ EXERCISE = Exercise(
         st.sampled_from(range(100)),
     ),
     build=build,
+    axes="(tokens, value_dim)",
     shown=(3, 2, 0, 2, 4, 4, "weights", 4),
     behaviours=(
         Behaviour(
@@ -291,5 +292,6 @@ EXERCISE = Exercise(
             "Whatever it is given, your answer is all zeros: the shape is there and nothing has been computed.",
         ),
     ),
-    done="Each token fetched its own few blocks and computed with nothing else: that is where the time is saved.",
+    done="Nothing but the chosen blocks takes part in the output. If you *fetched* them, rather than blanking out the "
+    "rest of everything, that is where the time is saved.",
 )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from dslearn.course.exercise import Behaviour, Call, Exercise, Slip
 from dslearn.course.exercises.selector_loss_formulas import (
+    ask,
     divergence,
     is_one_number,
     loss_is,
@@ -23,7 +22,6 @@ from dslearn.course.exercises.selector_loss_formulas import (
     wrong_way_round,
 )
 
-_NOTHING = 5e-6  # what counts as rounding, of a loss that should be 0
 _FAR = 80.0  # from here on, exp of a difference is 0 in single precision
 
 
@@ -36,30 +34,6 @@ def selector_loss(
         p, row = (x[: token // block_size + 1] for x in (target[token], row))
         losses.append(p @ (row.logsumexp(dim=0) - row) - torch.special.entr(p).sum())
     return torch.stack(losses).mean().to(scores.dtype)
-
-
-def ask(answer: Callable[..., Any], scores: Tensor, attention: Tensor, block_size: int) -> Any:
-    """The loss, its gradient in the scores, and the largest one in the attention, as lists that may hold NaN.
-
-    The arguments are the check's own copies: with gradients switched on in place, it still sees who writes into them.
-    """
-    loss = answer(scores.requires_grad_(), attention.requires_grad_(), block_size)
-    if loss is None or loss is ... or loss is NotImplemented:
-        return loss
-    gradients = [torch.zeros_like(scores), torch.zeros_like(attention)]
-    if isinstance(loss, Tensor) and loss.requires_grad:
-        gradients = torch.autograd.grad(loss.sum(), (scores, attention), materialize_grads=True)
-    of_scores, of_attention = gradients
-    return _plain(loss), _plain(of_scores), _plain(of_attention.abs().max())
-
-
-def _plain(value: Any) -> list[float]:
-    """Numbers, without rounding errors around 0; none if there are none."""
-    if isinstance(value, int | float):
-        value = torch.tensor(float(value))
-    if not isinstance(value, Tensor):
-        return []
-    return [0.0 if abs(number) < _NOTHING else number for number in value.detach().double().flatten().tolist()]
 
 
 def build(count: int, block_size: int, short_by: int, kind: str, seed: int) -> tuple[Tensor, Tensor, int]:
@@ -122,6 +96,10 @@ def _right_if_finite(call: Call) -> bool:
     return not _is_finite(call) or _exact(call)
 
 
+def _nan_in_the_gradient_alone(call: Call) -> bool:
+    return _same(call.expected[0], call.got[0]) and (not _is_finite(call) or _exact(call))
+
+
 def _does_not_learn(call: Call) -> bool:
     return _same(call.expected[0], call.got[0]) and not any(call.got[1])
 
@@ -155,6 +133,7 @@ EXERCISE = Exercise(
     build=build,
     shown=(3, 2, 1, "plain", 0),
     ask=ask,
+    judges_nan=True,
     behaviours=(
         Behaviour(
             "returns one number",
@@ -182,13 +161,13 @@ EXERCISE = Exercise(
         Behaviour(
             "lets no gradient flow into the attention",
             _teacher_is_left_alone,
-            "The attention is the teacher. If a gradient flows into the attention (the last number shown), the network "
+            "The attention is the teacher. If a gradient flows into the attention, the network "
             "bends what it reads to please its selector. Detach the target.",
         ),
         Behaviour(
             "pulls each score towards its target",
             _gradient,
-            "The gradient (the second list, token by token) should be (p̂ − p) / tokens: scores rise where attention "
+            "The gradient in the scores should be (p̂ − p) / tokens: scores rise where attention "
             "gives more than the selector expects. Yours is another. What is detached, or weighted, on the way?",
         ),
         Behaviour(
@@ -271,6 +250,12 @@ EXERCISE = Exercise(
             "Right for ordinary scores, wrong for scores that lie far apart. A softmax rounds what is small to 0, and "
             "its logarithm is −∞; a small number added before the logarithm bends the loss; −1000 is not −∞. Take "
             "`log_softmax`, of scores that are −∞ for later blocks.",
+        ),
+        Slip(
+            _nan_in_the_gradient_alone,
+            "The loss is right, and its gradient holds NaN. Hiding NaN afterwards (`nan_to_num`, `nansum`, `where`) "
+            "mends the loss alone: the gradient goes back through what was hidden. Keep NaN from arising: no "
+            "logarithm of 0, and no −∞ times 0.",
         ),
         Slip(
             _right_if_finite,

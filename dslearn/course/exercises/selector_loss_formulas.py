@@ -1,16 +1,19 @@
-"""What wrong formulas of 01.7 give as the loss."""
+"""What 01.7 asks of a loss, and what wrong formulas give for it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dslearn.course.exercise import Call
+
+_NOTHING = 5e-6  # what counts as rounding, of a loss that should be 0
 
 
 def targets(attention: Tensor, block_size: int) -> Float[Tensor, "tokens blocks"]:
@@ -85,3 +88,35 @@ def wrong_way_round(call: Call) -> bool:
     """Whether it is that; any number will do where it should be infinite."""
     facts = Facts.of(call)
     return bool((facts.target[facts.seen] == 0).any()) or loss_is(from_the_selector)(call)
+
+
+class Teaching(NamedTuple):
+    """What comes of a loss, in numbers."""
+
+    loss: list[float]
+    gradient_in_the_scores_token_by_token: list[float]
+    largest_gradient_in_the_attention: list[float]
+
+
+def ask(answer: Callable[..., Any], scores: Tensor, attention: Tensor, block_size: int) -> Any:
+    """The loss, its gradient in the scores, and the largest one in the attention; there may be NaN in them.
+
+    The arguments are the check's own copies: with gradients switched on in place, it still sees who writes into them.
+    """
+    loss = answer(scores.requires_grad_(), attention.requires_grad_(), block_size)
+    if loss is None or loss is ... or loss is NotImplemented:
+        return loss
+    gradients = [torch.zeros_like(scores), torch.zeros_like(attention)]
+    if isinstance(loss, Tensor) and loss.requires_grad:
+        gradients = torch.autograd.grad(loss.sum(), (scores, attention), materialize_grads=True)
+    of_scores, of_attention = gradients
+    return Teaching(_plain(loss), _plain(of_scores), _plain(of_attention.abs().max()))
+
+
+def _plain(value: Any) -> list[float]:
+    """Numbers, without rounding errors around 0; none if there are none."""
+    if isinstance(value, int | float):
+        value = torch.tensor(float(value))
+    if not isinstance(value, Tensor):
+        return []
+    return [0.0 if abs(number) < _NOTHING else number for number in value.detach().double().flatten().tolist()]

@@ -10,28 +10,19 @@ from operator import mul
 from typing import Any
 
 from hypothesis import strategies as st
-from jaxtyping import Float
 from torch import Tensor
 
 from dslearn.course.exercise import Behaviour, Call, Exercise, Slip
-from dslearn.course.exercises.tree_descent_trees import Level, Score, bound, build, scores_of
-
-
-def _reached(query: Float[Tensor, " dim"], levels: list[Level], own: int, top_k: int, branching: int) -> list[int]:
-    """The blocks that a descent looks at, best first."""
-    candidates = list(range(own // branching ** (len(levels) - 1)))
-    for number in reversed(range(len(levels))):
-        scores = scores_of(query, levels[number])
-        candidates.sort(key=lambda node, scores=scores: -scores[node])
-        if number:
-            parents = {*candidates[:top_k], own // branching**number}
-            candidates = [n for n in range(own // branching ** (number - 1)) if n // branching in parents]
-    return candidates
-
-
-def descend(query: Float[Tensor, " dim"], levels: list[Level], own: int, top_k: int, branching: int) -> list[int]:
-    """Own block first, then the best ``top_k - 1`` of those that the descent looks at, best first."""
-    return [own, *_reached(query, levels, own, top_k, branching)[: top_k - 1]]
+from dslearn.course.exercises.tree_descent_trees import (
+    Score,
+    ask,
+    bound,
+    build,
+    descend,
+    is_close,
+    reached,
+    scores_of,
+)
 
 
 def _numbers(blocks: Any) -> list[Any]:
@@ -67,7 +58,7 @@ def _everything(call: Call) -> bool:
 
 
 def _only_children(call: Call) -> bool:
-    return {*_numbers(call.got)[1:]} <= {*_reached(*call.arguments.values())}
+    return {*_numbers(call.got)[1:]} <= {*reached(*call.arguments.values())}
 
 
 def _exact(call: Call) -> bool:
@@ -127,10 +118,21 @@ def _flat(call: Call) -> bool:
     return _same(call, descend(call["query"], call["levels"][:1], call["own"], call["top_k"], call["branching"]))
 
 
+def _without(call: Call, kept: list[Any]) -> bool:
+    """Whether all is right in an answer of which only some is kept."""
+    return _same(replace(call, got=kept), call.expected) and len(call.got) <= max(len(kept), call["top_k"])
+
+
 def _filled_up(call: Call) -> bool:
-    got = _numbers(call.got)
-    kept = [block for block in dict.fromkeys(got) if block != -1]
-    return _same(replace(call, got=kept), call.expected) and len(got) <= max(len(kept), call["top_k"])
+    return _without(call, [block for block in _numbers(call.got) if block != -1])
+
+
+def _repeated(call: Call) -> bool:
+    return _without(call, [*dict.fromkeys(_numbers(call.got))])
+
+
+def _right_if_apart(call: Call) -> bool:
+    return is_close(call["levels"]) or _exact(call)
 
 
 def _lacks_some(call: Call) -> bool:
@@ -155,7 +157,8 @@ EXERCISE = Exercise(
     right=descend,
     draw=st.tuples(st.sampled_from(range(32)), st.sampled_from(range(1000))),
     build=build,
-    shown=(13, 503),
+    shown=(11, 102),
+    ask=ask,
     behaviours=(
         Behaviour(
             "puts the own block first",
@@ -196,14 +199,14 @@ EXERCISE = Exercise(
             "looks only at children of the best",
             _only_children,
             "A block was returned whose parent is neither among the best `top_k` of its level, nor the node in which "
-            "the query stands. On each level choose by the whole bound, in the precision of the inputs, keep exactly "
-            "`top_k`, and look at nothing but their children.",
+            "the query stands. On each level choose by the whole bound, keep exactly `top_k`, and look at nothing but "
+            "their children.",
         ),
         Behaviour(
             "takes the best of them, best first",
             _exact,
             "Behind the own block come the best of the blocks that the descent looks at, by falling bound: "
-            "query⁺·top + query⁻·low, summed over the features in the precision of the inputs.",
+            "query⁺·top + query⁻·low, summed over the features.",
         ),
     ),
     slips=(
@@ -219,8 +222,12 @@ EXERCISE = Exercise(
         ),
         Slip(
             _filled_up,
-            "All is right but for what fills up the list, −1 or a block that stands there already: where there are "
-            "fewer blocks, the list is just shorter.",
+            "All is right, but you fill it up with −1: where there are fewer blocks, the list is just shorter.",
+        ),
+        Slip(
+            _repeated,
+            "All is right, but you fill it up with a block that stands there already: where there are fewer blocks, "
+            "the list is just shorter.",
         ),
         Slip(_own_left_out, "All is right but for the own block, which is missing: put `own` in front."),
         Slip(
@@ -268,6 +275,16 @@ EXERCISE = Exercise(
         Slip(
             _spoilt(score=_larger_product),
             "You take the larger of query·top and query·low. Take the larger for each feature, and sum after that.",
+        ),
+        Slip(
+            _by(lambda q, high, deep: abs(q) * (high if q > 0 else deep)),
+            "Your query⁻ holds magnitudes. It holds the negative entries as they are, `query.clamp(max=0)`: a negative "
+            "entry times a low value is what gives the most.",
+        ),
+        Slip(
+            _right_if_apart,
+            "Right where the bounds lie apart, wrong where they are close to each other: is something rounded, or "
+            "computed in half precision, on the way?",
         ),
     ),
     done="A few scores on every level instead of one for every block: that is what makes the choice cheap.",

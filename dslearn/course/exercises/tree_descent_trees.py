@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -22,16 +23,49 @@ def scores_of(query: Float[Tensor, " dim"], level: Level, score: Score = bound) 
     return [score(query.tolist(), *sides) for sides in zip(top.tolist(), low.tolist(), strict=True)]
 
 
+def reached(query: Float[Tensor, " dim"], levels: list[Level], own: int, top_k: int, branching: int) -> list[int]:
+    """The blocks that a descent looks at, best first."""
+    candidates = list(range(own // branching ** (len(levels) - 1)))
+    for number in reversed(range(len(levels))):
+        scores = scores_of(query, levels[number])
+        candidates.sort(key=lambda node, scores=scores: -scores[node])
+        if number:
+            parents = {*candidates[:top_k], own // branching**number}
+            candidates = [n for n in range(own // branching ** (number - 1)) if n // branching in parents]
+    return candidates
+
+
+def descend(query: Float[Tensor, " dim"], levels: list[Level], own: int, top_k: int, branching: int) -> list[int]:
+    """Own block first, then the best ``top_k - 1`` of those that the descent looks at, best first."""
+    return [own, *reached(query, levels, own, top_k, branching)[: top_k - 1]]
+
+
+def ask(answer: Callable[..., Any], *arguments: Any) -> Any:
+    """The answer; an index that is not there gets a hint to the likeliest one."""
+    try:
+        return answer(*arguments)
+    except IndexError as error:
+        error.args = (f"{error} (is it the node that is still being filled? That one has no bound)",)
+        raise
+
+
+def is_close(levels: list[Level]) -> bool:
+    """Whether all keys are nearly equal."""
+    return bool(levels[0][1].min() > 3)
+
+
 def build(own: int, seed: int) -> tuple[Float[Tensor, " dim"], list[Level], int, int, int]:
     """The tree of a text that may go on after the own block, and may be cut; no nodes tie but twins among the blocks.
 
     All but the own block is by ``seed``: drawn one by one, too many parts of a case would be the same as another's.
+    The first seeds make small trees, to be shown.
     """
     chance, generator = random.Random(seed), torch.Generator().manual_seed(seed)
-    blocks = max(1, own + chance.randrange(9))
-    kind = chance.choice(("decoys", "decoys", "close", "close", "twins", "noise"))
+    is_small = seed < 250
+    blocks = max(1, own + chance.randrange(2 if is_small else 9))
+    kind = "decoys" if is_small else chance.choice(("decoys", "decoys", "close", "close", "twins", "noise"))
     top_k, branching = chance.choice((1, 2, 2, 2, 3, 3, 4, 40)), chance.choice((2, 2, 3, 4))
-    height = chance.choice((1, 2, 3, 3, 4, 5))
+    height = 2 if is_small else chance.choice((1, 2, 3, 3, 4, 5))
     while True:
         query, keys = _drawn(blocks, branching, kind, generator)
         if kind == "twins":
@@ -47,7 +81,8 @@ def _apart(query: Float[Tensor, " dim"], level: Level) -> bool:
     top, low = level
     by_top, by_low = top @ query, low @ query
     bounds = torch.maximum(query * top, query * low).sum(dim=-1)
-    scores = (bounds, by_top, by_low, by_top + by_low, torch.maximum(by_top, by_low))
+    magnitudes = torch.where(query > 0, query * top, -query * low).sum(dim=-1)
+    scores = (bounds, by_top, by_low, by_top + by_low, torch.maximum(by_top, by_low), magnitudes)
     return all(len(row.unique()) == len(row) for row in scores)
 
 

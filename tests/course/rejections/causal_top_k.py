@@ -133,3 +133,36 @@ def everything_above_the_threshold(scores, top_k, block_size):
 @ANSWERS.refused("precision", "highest scores")
 def compares_in_half_precision(scores, top_k, block_size):
     return masked_sort(scores.to(torch.float8_e4m3fn).float(), top_k, block_size)
+
+
+def masked_by(lowest, scores, top_k, block_size):
+    """Right as long as every score is above ``lowest``."""
+    own, past = own_and_past(scores, block_size)
+    places = min(top_k - 1, scores.shape[1])
+    best = scores.masked_fill(~past, lowest).topk(places)
+    blocks = torch.where(best.values == lowest, -1, best.indices)
+    return torch.nn.functional.pad(torch.cat([own[:, None], blocks], dim=1), (0, top_k - 1 - places), value=-1)
+
+
+@ANSWERS.refused("not −∞", "any finite number", first=True)
+def minus_ten_for_later_blocks(scores, top_k, block_size):
+    return masked_by(-10.0, scores, top_k, block_size)
+
+
+@ANSWERS.refused("not −∞", "any finite number", first=True)
+def minus_a_billion_for_later_blocks(scores, top_k, block_size):
+    return masked_by(-1e9, scores, top_k, block_size)
+
+
+@ANSWERS.refused("not −∞", "any finite number", first=True)
+def lowest_float_for_later_blocks(scores, top_k, block_size):
+    return masked_by(torch.finfo(scores.dtype).min, scores, top_k, block_size)
+
+
+@ANSWERS.refused("not −∞", "any finite number", first=True)
+def finite_mask_and_no_second_one(scores, top_k, block_size):
+    """Sorts with −1e9 for later blocks, and knows how many past ones there are: right until a score is lower."""
+    own, past = own_and_past(scores, block_size)
+    order = scores.masked_fill(~past, -1e9).argsort(dim=1, descending=True)[:, : top_k - 1]
+    blocks = torch.where(torch.arange(order.shape[1]) < own[:, None], order, -1)
+    return torch.nn.functional.pad(torch.cat([own[:, None], blocks], dim=1), (0, top_k - 1 - order.shape[1]), value=-1)

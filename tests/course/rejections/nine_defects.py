@@ -16,9 +16,11 @@ def gathered(q, k, v, selector, w_out, budget):
     past = torch.ones(tokens, tokens).tril() > 0
     choice = ((q * selector[:, None]) @ k.mT).masked_fill(~past, -torch.inf)
     best = choice.masked_fill(torch.eye(tokens) > 0, torch.inf).topk(min(budget, tokens))
-    scores = (q @ k.mT / dim**0.5).gather(-1, best.indices)
-    weights = scores.masked_fill(best.values == -torch.inf, -torch.inf).softmax(dim=-1)
-    values = torch.take_along_dim(v[:, :, None], best.indices[..., None], dim=3)
+    is_kept = best.values > -torch.inf
+    index = best.indices.where(is_kept, torch.arange(tokens)[:, None])
+    scores = (q @ k.mT / dim**0.5).gather(-1, index)
+    weights = scores.masked_fill(~is_kept, -torch.inf).softmax(dim=-1)
+    values = torch.take_along_dim(v[:, :, None], index[..., None], dim=3)
     mixed = (weights[..., None, :] @ values)[..., 0, :]
     return mixed.transpose(1, 2).flatten(2) @ w_out
 
@@ -213,6 +215,44 @@ def multiplies_all_values(q, k, v, selector, w_out, budget):
     return masked(q, k, v, w_out, kept)
 
 
+@ANSWERS.refused("hides NaN", "hide the damage", first=True)
+def cleans_the_values(q, k, v, selector, w_out, budget):
+    """Multiplies all values, most by 0, with numbers in place of NaN."""
+    kept = the_best_of(causal_choice(q, k, selector), budget) & past(q.shape[1])
+    return masked(q, k, v.nan_to_num(), w_out, kept)
+
+
+@ANSWERS.refused("hides NaN", "hide the damage", first=True)
+def cleans_what_it_fetches(q, k, v, selector, w_out, budget):
+    return gathered(q, k, torch.where(v.isnan(), 0, v), selector, w_out, budget)
+
+
+@ANSWERS.refused("hides NaN", "hide the damage", first=True)
+def cleans_the_answer(q, k, v, selector, w_out, budget):
+    return gathered(q, k, v, selector, w_out, budget).nan_to_num()
+
+
+@ANSWERS.refused("fetches later tokens", "fill up with later tokens", first=True)
+def early_tokens_fetch_the_future_with_weight_0(q, k, v, selector, w_out, budget):
+    """Gives weight 0 to what `topk` returns where there is nothing left, and multiplies its values all the same."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    best = causal_choice(*(x.transpose(1, 2) for x in (q, k)), selector).topk(min(budget, q.shape[2]))
+    scores = (q @ k.mT / q.shape[-1] ** 0.5).gather(-1, best.indices)
+    weights = scores.masked_fill(best.values == -torch.inf, -torch.inf).softmax(dim=-1)
+    values = torch.take_along_dim(v[:, :, None], best.indices[..., None], dim=3)
+    return torch.einsum("bhnk,bhnkd->bnhd", weights, values).flatten(2) @ w_out
+
+
+@ANSWERS.refused("two mistakes", "0 · NaN is NaN", first=True)
+def multiplies_all_values_and_projects_nothing(q, k, v, selector, w_out, budget):
+    return multiplies_all_values(q, k, v, selector, torch.eye(len(w_out)), budget)
+
+
+@ANSWERS.refused("two mistakes", "`>=` keeps all", first=True)
+def greater_or_equal_and_no_projection(q, k, v, selector, w_out, budget):
+    return greater_or_equal(q, k, v, selector, torch.eye(len(w_out)), budget)
+
+
 @ANSWERS.refused("ignores an argument", "never multiplied by `w_out`", first=True)
 def no_projection(q, k, v, selector, w_out, budget):
     return gathered(q, k, v, selector, torch.eye(len(w_out)), budget)
@@ -395,7 +435,7 @@ def zeros(q, k, v, selector, w_out, budget):
 
 @ANSWERS.refused("shown example only", "has the shape")
 def the_shown_answer(q, k, v, selector, w_out, budget):
-    return torch.tensor([[[1, 0, 0, 0], [0.459, 0.541, 0, 0], [0, 0.832, 0.168, 0], [0, 0.420, 0, 0.580]]])
+    return torch.tensor([[[1, 0, 0, 0], [0.458, 0.542, 0, 0], [0, 0.834, 0.166, 0], [0, 0.423, 0, 0.577]]])
 
 
 @ANSWERS.refused("mutated input", "changes its first argument")

@@ -85,7 +85,7 @@ def worst_first(query, levels, own, top_k, branching):
     return descent(query, levels, own, top_k, branching, order=-1)
 
 
-@ANSWERS.refused("padding", "−1", first=True)
+@ANSWERS.refused("padding", "you fill it up with −1", first=True)
 def filled_up_with_minus_one(query, levels, own, top_k, branching):
     found = descent(query, levels, own, top_k, branching)
     return found + [-1] * (top_k - len(found))
@@ -263,7 +263,7 @@ def zeros(query, levels, own, top_k, branching):
 
 @ANSWERS.refused("shown example only", "own block first")
 def the_shown_answer(query, levels, own, top_k, branching):
-    return [13, 8, 5]
+    return [11, 5, 10]
 
 
 @ANSWERS.refused("mutated input", "changes its second argument")
@@ -274,7 +274,37 @@ def takes_the_levels_away(query, levels, own, top_k, branching):
     return found
 
 
-@ANSWERS.refused("precision", "precision of the inputs")
+@ANSWERS.refused("wrong sign", "magnitude", first=True)
+def minus_the_magnitude(query, levels, own, top_k, branching):
+    """Takes query⁻ for the magnitudes of the negative entries."""
+
+    def score(query, side):
+        top, low = side
+        return top @ query.clamp(min=0) + low @ (-query).clamp(min=0)
+
+    return descent(query, levels, own, top_k, branching, score=score)
+
+
+@ANSWERS.refused("future leak", "has no bound", first=True)
+def asks_for_the_node_being_filled(query, levels, own, top_k, branching):
+    """Scores the node that is being filled, which need not be there."""
+    nodes = list(range(own // branching ** (len(levels) - 1) + 1))
+    for level in reversed(range(len(levels))):
+        top, low = levels[level]
+        values = {node: float(bounds(query, (top[node], low[node]))) for node in nodes}
+        kept = sorted(nodes, key=lambda node: -values[node])[:top_k]
+        before = own // branching ** (level - 1) + 1 if level else 0
+        nodes = [n for node in kept for n in range(branching * node, branching * (node + 1)) if n < before]
+    return [own, *[node for node in kept if node != own][: top_k - 1]]
+
+
+@ANSWERS.refused("padding", "stands there already", first=True)
+def last_block_fills_up(query, levels, own, top_k, branching):
+    found = descent(query, levels, own, top_k, branching)
+    return found + found[-1:] * (top_k - len(found))
+
+
+@ANSWERS.refused("precision", "half precision")
 def in_half_precision(query, levels, own, top_k, branching):
     levels = [(top.half(), low.half()) for top, low in levels]
     return descent(query.half(), levels, own, top_k, branching)
@@ -295,13 +325,13 @@ def prints_instead_of_returning(query, levels, own, top_k, branching):
     print(descent(query, levels, own, top_k, branching))
 
 
-@ANSWERS.refused("NaN", "own block first")
+@ANSWERS.refused("NaN", "holds NaN")
 def nan_where_nothing_is_left(query, levels, own, top_k, branching):
     found = descent(query, levels, own, top_k, branching)
     return [float("nan")] * len(found)
 
 
-@ANSWERS.refused("padding", "just shorter")
+@ANSWERS.refused("padding", "stands there already")
 def own_block_fills_up(query, levels, own, top_k, branching):
     found = descent(query, levels, own, top_k, branching)
     return found + [own] * (top_k - len(found))
