@@ -49,11 +49,6 @@ def ask(answer: Callable[..., Any], *arguments: Any) -> Any:
         raise
 
 
-def is_close(levels: list[Level]) -> bool:
-    """Whether all keys are nearly equal."""
-    return bool(levels[0][1].min() > 3)
-
-
 def build(own: int, seed: int) -> tuple[Float[Tensor, " dim"], list[Level], int, int, int]:
     """The tree of a text that may go on after the own block, and may be cut; no nodes tie but twins among the blocks.
 
