@@ -82,7 +82,10 @@ class _Trial:
         return Call(arguments, expected, got)
 
     def search(self, broken: Callable[[Call | Trouble], bool]) -> Key | None:
-        """The smallest drawn key whose call is broken; known keys are tried again, new ones while time lasts."""
+        """The smallest drawn key whose call is broken, else the first such edge.
+
+        Known keys are tried again, new ones are drawn while time lasts.
+        """
         found: list[Key] = []
 
         @settings(
@@ -104,7 +107,7 @@ class _Trial:
             attempt()
         except _BrokenError:
             return found[-1]
-        return None
+        return next((key for key in self.exercise.edges if broken(self.call(key))), None)
 
 
 class _BrokenError(Exception):

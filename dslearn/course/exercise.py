@@ -87,6 +87,7 @@ class Exercise:
         behaviours: in the order in which a learner would think of them. The last one is being right.
         done: what there is to know once it is right.
         slips: known mistakes, the most likely first.
+        edges: keys that are tried in any case, after those that are drawn: large texts, extreme numbers.
         ask: what is asked of an answer, ``ask(answer, *arguments)``; to call it, unless told.
         axes: what the axes of the answer are, where it is a tensor: "(tokens, top_k)".
         judges_nan: whether NaN in an answer is left to the behaviours; else it is refused before them.
@@ -104,6 +105,7 @@ class Exercise:
     behaviours: tuple[Behaviour, ...]
     done: str
     slips: tuple[Slip, ...] = ()
+    edges: tuple[Key, ...] = ()
     ask: Callable[..., Any] = lambda answer, *arguments: answer(*arguments)
     axes: str = ""
     judges_nan: bool = False

@@ -19,11 +19,13 @@ def bits_per_byte(nats: Float[Tensor, " tokens"], num_bytes: int) -> float:
 
 
 def build(bits: tuple[int, ...], spare: int, kind: str, seed: int) -> tuple[Tensor, int]:
-    """Tokens of so many bits, or a fraction more, or with a first one of next to no chance; a byte each, and more."""
+    """Tokens of so many bits, or a fraction more, or with a first one of (next to) no chance; a byte each, and more."""
     fractions = torch.rand(len(bits), generator=torch.Generator().manual_seed(seed))
     nats = math.log(2) * (torch.tensor(bits, dtype=torch.float32) + (fractions if kind != "whole" else 0))
     if kind == "shock":
         nats[0] += 150
+    if kind == "extreme":
+        nats[0] += 5000
     return nats, len(bits) + spare
 
 
@@ -63,10 +65,6 @@ def _rounded_answer(call: Call) -> bool:
     )
 
 
-def _back_to_chances(nats: Tensor, num_bytes: int) -> float:
-    return -nats.neg().exp().log2().sum().item() / num_bytes
-
-
 _BITS = st.sampled_from((1, 2, 3, 4, 5, 6, 7, 8, 0))  # 0 last: it shows the fewest mistakes
 
 EXERCISE = Exercise(
@@ -82,6 +80,7 @@ EXERCISE = Exercise(
         st.sampled_from(("whole", "fraction", "shock")),
         st.sampled_from(range(100)),
     ),
+    edges=(((3, 1), 0, "extreme", 0), ((5, 2, 7) * 1000, 7000, "fraction", 1)),
     build=build,
     shown=((1, 3, 2, 6), 2, "whole", 0),
     behaviours=(
@@ -150,9 +149,10 @@ EXERCISE = Exercise(
             "You leave the last token out. Its surprise counts like any other.",
         ),
         Slip(
-            gives(_back_to_chances),
-            "You go back from surprise to chances. The chance of a very surprising token is so small that it becomes "
-            "0, whose logarithm is −∞. Surprise is a logarithm already: dividing by ln 2 is enough.",
+            lambda call: call["nats"].sum() > 80 or _exactly(call),
+            "Right for small surprises alone. Do you go back from surprise to chances? The chance of a very surprising "
+            "token, or of a long text, is so small that it becomes 0, whose logarithm is −∞. Surprise is a logarithm "
+            "already: dividing by ln 2 is enough.",
         ),
         Slip(
             _rounded_constant,

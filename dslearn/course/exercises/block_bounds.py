@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from hypothesis import strategies as st
 from jaxtyping import Float
@@ -29,7 +32,7 @@ def block_bounds(q: Queries, k: Keys, block_size: int) -> Bounds:
 def build(
     queries: int, complete: int, rest: int, dim: int, block_size: int, kind: str, dtype: str, seed: int
 ) -> tuple[Tensor, Tensor, int]:
-    """Whole numbers, any numbers, or keys below zero throughout; at least one key, often an incomplete last block."""
+    """Whole numbers, any, small or large ones, or keys below zero throughout; often an incomplete last block."""
     keys = max(1, complete * block_size + min(rest, block_size - 1))
     generator = torch.Generator().manual_seed(seed)
     q, k = (torch.randn(count, dim, generator=generator, dtype=torch.float64) for count in (queries, keys))
@@ -37,7 +40,21 @@ def build(
         q, k = (3 * q).round() + 0.0, (3 * k).round() + 0.0  # no −0
     if kind == "negative":
         k = -1 - k.abs()
+    if kind == "large":
+        k = 1e3 * (1 + k.abs()) * (1 - 2 * (seed % 2))
+    if kind == "small":
+        q = q / 1e5
     return q.to(getattr(torch, dtype)), k.to(getattr(torch, dtype)), block_size
+
+
+def ask(answer: Callable[..., Any], q: Queries, k: Keys, block_size: int) -> Any:
+    """The answer; an error where there is no complete block says so."""
+    try:
+        return answer(q, k, block_size)
+    except (RuntimeError, IndexError, ValueError) as error:
+        if len(k) < block_size and not isinstance(error, NotImplementedError):
+            error.args = (f"{error} (here no block is complete: the answer has 0 columns)",)
+        raise
 
 
 def _blocks(k: Keys, block_size: int) -> Blocks:
@@ -148,7 +165,14 @@ EXERCISE = Exercise(
         st.sampled_from(("float32", "float64")),
         st.sampled_from(range(100)),
     ),
+    edges=(
+        (5, 7, 3, 9, 7, "any", "float32", 0),
+        (4, 3, 1, 5, 10, "large", "float32", 0),
+        (4, 3, 1, 5, 10, "large", "float64", 1),
+        (4, 3, 0, 5, 6, "small", "float32", 0),
+    ),
     build=build,
+    ask=ask,
     axes="(queries, complete blocks); a block that is not full makes no column",
     shown=(2, 2, 1, 2, 3, "whole", "float32", 0),
     behaviours=(
@@ -173,7 +197,8 @@ EXERCISE = Exercise(
             "is no higher than the largest and smallest values make it",
             _not_loose,
             "The promise holds, but the bound is looser than it need be, and a loose bound tells blocks apart badly. "
-            "Look at the block's own keys only, feature by feature.",
+            "Look at the block's own keys only, feature by feature; a largest value found step by step begins with the "
+            "first key, or with −∞.",
         ),
         Behaviour(
             "is exactly q⁺·max + q⁻·min",

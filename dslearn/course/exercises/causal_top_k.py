@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from hypothesis import strategies as st
 from jaxtyping import Float, Int
@@ -30,18 +33,36 @@ def build(blocks: int, block_size: int, short_by: int, top_k: int, scale: str, s
         "equal": scores.round(),
         "thousands": 5000 * scores,
         "huge": 1e30 * scores,
+        "vast": 3e38 * scores.tanh(),
+        "tiny": 1e-30 * scores,
+        "neighbours": 1e6 * (1 + torch.finfo(scores.dtype).eps * (9 * scores.abs()).round()),
         "lowest": scores.where(scores > -0.5, torch.finfo(scores.dtype).min),
+        "highest": scores.where(scores < 0.5, torch.finfo(scores.dtype).max),
     }
     return scaled[scale], top_k, block_size
 
 
-def _is_low(call: Call) -> bool:
-    return bool((call["scores"] < -100).any())
+def _is_unusual(call: Call) -> bool:
+    """Whether scores are far from 1."""
+    largest = call["scores"].abs().max()
+    return bool(largest > 100 or largest < 1e-3)
+
+
+def _nearly(call: Call) -> bool:
+    """Right up to scores that are nearly the same, or unusual."""
+    return _is_unusual(call) or (_own_first(call) and _fills_up(call) and _same_scores(call, call.expected, 0.02))
+
+
+def ask(answer: Callable[..., Any], scores: Tensor, top_k: int, block_size: int) -> Any:
+    """The answer; block numbers of any whole kind are taken."""
+    out = answer(scores, top_k, block_size)
+    is_whole = isinstance(out, Tensor) and not out.is_floating_point() and out.dtype != torch.bool
+    return out.long() if is_whole else out
 
 
 def _past(call: Call) -> list[list[int]]:
     """The chosen blocks of each token after the first, without −1."""
-    return [[block for block in row if block != -1] for row in call.got[:, 1:].tolist()]
+    return [[block for block in row if block >= 0] for row in call.got[:, 1:].tolist()]
 
 
 def _own_first(call: Call) -> bool:
@@ -71,12 +92,12 @@ def _best_first(call: Call) -> bool:
     return _same_scores(call, call.expected)
 
 
-def _same_scores(call: Call, chosen: Tensor) -> bool:
+def _same_scores(call: Call, chosen: Tensor, tolerance: float = 0.0) -> bool:
     """Whether the answer took blocks of the same scores, since equal scores leave a choice."""
     scores, got, expected = call["scores"], call.got[:, 1:], chosen[:, 1:]
     kept = expected >= 0
     taken, best = (scores.gather(1, blocks.clamp(0, scores.shape[1] - 1)) for blocks in (got, expected))
-    return torch.equal(taken[kept], best[kept])
+    return torch.allclose(taken[kept], best[kept], rtol=tolerance, atol=tolerance)
 
 
 def _future_where_none_is_left(call: Call) -> bool:
@@ -106,10 +127,15 @@ EXERCISE = Exercise(
         st.sampled_from(range(1, 5)),
         st.sampled_from(range(4)),
         st.sampled_from(range(1, 6)),
-        st.sampled_from(("plain", "close", "equal", "thousands", "huge", "lowest")),
+        st.sampled_from(("plain", "close", "equal", "thousands", "huge")),
         st.sampled_from(range(100)),
     ),
+    edges=(
+        *((6, 3, 1, 4, scale, 1) for scale in ("vast", "tiny", "neighbours", "lowest", "highest")),
+        (13, 4, 2, 9, "plain", 0),
+    ),
     build=build,
+    ask=ask,
     axes="(tokens, top_k); where there are fewer past blocks, fill up with −1",
     shown=(3, 2, 0, 2, "plain", 0),
     behaviours=(
@@ -147,9 +173,15 @@ EXERCISE = Exercise(
             "of the future. Mask again after it.",
         ),
         Slip(
-            lambda call: _is_low(call) or _right(call),
-            "Right as long as scores are small. A score may be any finite number: it may be lower than −10, −1e9, or "
-            "whatever else you put in place of −∞.",
+            lambda call: _is_unusual(call) or _right(call),
+            "Right for ordinary scores alone. A score may be any finite number: lower than a mask of −10 or −1e9, "
+            "higher than what you give the own block, next to another one. Compare scores as they are: squashed or "
+            "scaled, different ones become equal, and large ones infinite.",
+        ),
+        Slip(
+            _nearly,
+            "Nearly right: scores close to each other are confused, so something rounds them. Compare them as they "
+            "are, not in half precision.",
         ),
         Slip(
             gives(_one_block_late),

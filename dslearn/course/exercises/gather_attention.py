@@ -7,71 +7,12 @@ from typing import Any
 
 import torch
 from hypothesis import strategies as st
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from dslearn.course.answers import close
 from dslearn.course.exercise import Behaviour, Call, Exercise, Slip
-
-
-def gather_attention(
-    q: Float[Tensor, "tokens dim"],
-    k: Float[Tensor, "tokens dim"],
-    v: Float[Tensor, "tokens value_dim"],
-    blocks: Int[Tensor, "tokens top_k"],
-    block_size: int,
-) -> Float[Tensor, "tokens value_dim"]:
-    """Token by token, the keys of its blocks up to itself."""
-    read = [
-        [key for block in row if block >= 0 for key in range(len(k))[block * block_size :][:block_size] if key <= token]
-        for token, row in enumerate(blocks.tolist())
-    ]
-    return _attend(q, k, v, read)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, read: list[list[int]]) -> Tensor:
-    """Softmax attention of each token over its list of keys."""
-    rows = []
-    for query, keys in zip(q.double(), read, strict=True):
-        scores = k[keys].double() @ query / q.shape[1] ** 0.5
-        rows.append((scores - scores.amax()).exp() @ v[keys].double() / (scores - scores.amax()).exp().sum())
-    return torch.stack(rows).to(v.dtype)
-
-
-def build(
-    count: int, block_size: int, short_by: int, top_k: int, dim: int, value_dim: int, kind: str, seed: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
-    """A text and its choice.
-
-    Its kind: ``"weights"``, whose values are 0 and 1 and let the weights through; ``"plain"``; ``"damaged"``, with a
-    block inside it that is all NaN; ``"large"``, with whole numbers for scores in the thousands.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    count = max(count, 4) if kind == "damaged" else count
-    tokens = count * block_size - min(short_by, block_size - 1)
-    blocks = _choice(tokens, block_size, top_k, generator)
-    q, k = torch.randn(2, tokens, 4 if kind == "large" else dim, generator=generator)
-    v = torch.eye(tokens) if kind == "weights" else torch.randn(tokens, value_dim, generator=generator)
-    if kind == "large":
-        q, k = (80 * q).round(), (80 * k).round()
-    # A right answer may fetch the first block, or the text's last tokens, in place of −1 and give them the weight 0.
-    inside = range(1, count - 1 - bool(count * block_size - tokens))
-    if kind == "damaged":
-        damaged = torch.arange(tokens) // block_size == inside[seed % len(inside)]
-        k, v = k.masked_fill(damaged[:, None], torch.nan), v.masked_fill(damaged[:, None], torch.nan)
-    return q, k, v, blocks, block_size
-
-
-def _choice(tokens: int, block_size: int, top_k: int, generator: torch.Generator) -> Tensor:
-    """Own block, some before it in any order, then −1."""
-    blocks = torch.full((tokens, top_k), -1)
-    for token in range(tokens):
-        own = token // block_size
-        most = min(own, top_k - 1)
-        others = int(torch.randint(most + 1, (2,), generator=generator).amax())
-        blocks[token, 0] = own
-        blocks[token, 1 : 1 + others] = torch.randperm(own, generator=generator)[:others]
-    return blocks
+from dslearn.course.exercises.gather_attention_texts import attend, build, gather_attention
 
 
 def _readable(call: Call) -> Bool[Tensor, "tokens tokens"]:
@@ -133,7 +74,12 @@ def _to_the_end(call: Call) -> bool:
     """Whether the own block is read to its end."""
     of_key = (torch.arange(len(call["k"])) // call["block_size"]).tolist()
     read = [[key for key, block in enumerate(of_key) if block in row] for row in call["blocks"].tolist()]
-    return _is_damaged(call) or close(_attend(call["q"], call["k"], call["v"], read), call.got)
+    return _is_damaged(call) or close(attend(call["q"], call["k"], call["v"], read), call.got)
+
+
+def _one_row_a_block(call: Call) -> dict[str, Any]:
+    first = torch.arange(len(call["k"])) // call["block_size"] * call["block_size"]
+    return {"blocks": call["blocks"][first]}
 
 
 def _root(call: Call) -> float:
@@ -145,7 +91,15 @@ def _last(call: Call) -> int:
 
 
 def _is_damaged(call: Call) -> bool:
-    return bool(call["v"].isnan().any())
+    return bool(call["v"].isnan().any() or call["k"].isnan().any())
+
+
+def _around_the_end(call: Call) -> bool:
+    """Whether −1 reads as many tokens from the end as a block has."""
+    tokens, size = len(call["k"]), call["block_size"]
+    places = (call["blocks"][..., None] * size + torch.arange(size)).flatten(1).tolist()
+    read = [[place % tokens for place in row if place <= token] for token, row in enumerate(places)]
+    return _is_damaged(call) or close(attend(call["q"], call["k"], call["v"], read), call.got)
 
 
 def _is_large(call: Call) -> bool:
@@ -157,9 +111,9 @@ def _right_if_not_large(call: Call) -> bool:
 
 
 def _cleaned(call: Call) -> bool:
-    """Right but for numbers where NaN was chosen."""
+    """Right but where NaN was chosen."""
     was_chosen = call.expected.isnan()
-    return not call.got.isnan().any() and close(call.expected[~was_chosen], call.got[~was_chosen])
+    return close(call.expected[~was_chosen], call.got[~was_chosen])
 
 
 def _roughly(call: Call) -> bool:
@@ -183,6 +137,11 @@ EXERCISE = Exercise(
         st.sampled_from(range(1, 5)),
         st.sampled_from(("weights", "plain", "damaged", "large")),
         st.sampled_from(range(100)),
+    ),
+    edges=(
+        *((4, 3, 1, 3, 4, 2, "low", seed) for seed in range(4)),
+        *((5, 2, 1, 3, 3, 2, "damaged", seed) for seed in range(21)),
+        (14, 5, 2, 7, 9, 6, "plain", 0),
     ),
     build=build,
     axes="(tokens, value_dim)",
@@ -251,6 +210,20 @@ EXERCISE = Exercise(
             "places the score −∞.",
         ),
         Slip(
+            _around_the_end,
+            "A −1 is read as the last tokens of the text, since Python counts negative places from the end. A −1 is no "
+            "block: give those places the score −∞.",
+        ),
+        Slip(
+            _right_for(lambda call: {"blocks": call["blocks"].where(call["blocks"] >= 0, call["blocks"][:, :1])}),
+            "Where there is no block, you read the own one once more, so it counts twice. You may fetch it, but its "
+            "scores must become −∞.",
+        ),
+        Slip(
+            _right_for(_one_row_a_block),
+            "All tokens of a block read by one row of `blocks`. Each token has a row of its own.",
+        ),
+        Slip(
             _right_for(lambda call: {"blocks": call["blocks"].clamp(min=0)}),
             "Where there is no block, you read block 0: `clamp(min=0)` makes −1 a block that exists. You may fetch it, "
             "but its scores must become −∞.",
@@ -279,8 +252,8 @@ EXERCISE = Exercise(
         ),
         Slip(
             _right_if_not_large,
-            "Right for ordinary scores, wrong for scores in the thousands. Do hidden keys get a fixed number such as "
-            "−1000? Scores can be lower than that, and are never lower than −∞.",
+            "Right for ordinary scores, wrong for scores far from 0. Do hidden keys get a fixed number such as −1000? "
+            "Scores can be lower than that, and are never lower than −∞. Or is something clamped?",
         ),
         Slip(
             _roughly,

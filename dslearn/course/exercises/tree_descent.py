@@ -132,10 +132,11 @@ def _repeated(call: Call) -> bool:
 
 
 def _nearly(call: Call) -> bool:
-    """Right up to bounds that are nearly the same."""
+    """Right up to bounds that are nearly the same, or huge."""
     pairs = list(zip(_bounds(call, _numbers(call.got))[1:], _bounds(call, call.expected)[1:], strict=False))
-    nearly = all(isinstance(a, float) and math.isclose(a, b, rel_tol=0.01, abs_tol=0.01) for a, b in pairs)
-    return len(call.got) == len(call.expected) and _own_first(call) and nearly
+    nearly = all(isinstance(a, float) and math.isclose(a, b, rel_tol=0.004, abs_tol=0.004) for a, b in pairs)
+    is_huge = bool(call["levels"][0][0].abs().amax() > 1e6)
+    return is_huge or (len(call.got) == len(call.expected) and _own_first(call) and nearly)
 
 
 def _lacks_some(call: Call) -> bool:
@@ -161,6 +162,7 @@ EXERCISE = Exercise(
     draw=st.tuples(st.sampled_from(range(32)), st.sampled_from(range(1000))),
     build=build,
     shown=(11, 102),
+    edges=tuple((own, 1000 + seed) for seed, own in enumerate((70, 41, 30, 29, 63, 47, 22, 38, 55, 66, 13, 44))),
     ask=ask,
     behaviours=(
         Behaviour(
@@ -209,7 +211,8 @@ EXERCISE = Exercise(
             "takes the best of them, best first",
             _exact,
             "Behind the own block come the best of the blocks that the descent looks at, by falling bound: "
-            "query⁺·top + query⁻·low, summed over the features.",
+            "query⁺·top + query⁻·low, summed over the features. If one is missing: do the best `top_k` of every level "
+            "lead on, and on the coarsest one all that may be scored?",
         ),
     ),
     slips=(
@@ -286,8 +289,8 @@ EXERCISE = Exercise(
         ),
         Slip(
             _nearly,
-            "Right where the bounds lie apart, wrong where they are close to each other: is something rounded, or "
-            "computed in half precision, on the way?",
+            "Right for ordinary bounds alone. A bound may be any finite number, huge or next to another: is something "
+            "squashed, rounded or computed in half precision, or is there a number that stands for −∞?",
         ),
     ),
     done="A few scores on every level instead of one for every block: that is what makes the choice cheap.",

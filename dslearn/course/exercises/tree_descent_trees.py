@@ -53,8 +53,11 @@ def build(own: int, seed: int) -> tuple[Float[Tensor, " dim"], list[Level], int,
     """The tree of a text that may go on after the own block, and may be cut; no nodes tie but twins among the blocks.
 
     All but the own block is by ``seed``: drawn one by one, too many parts of a case would be the same as another's.
-    The first seeds make small trees, to be shown.
+    The first seeds make small trees, to be shown; those from 1000 on have many levels and features, huge numbers, or
+    such that only double precision tells apart.
     """
+    if seed >= 1000:
+        return _unusual(own, seed)
     chance, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     is_small = seed < 250
     blocks = max(1, own + chance.randrange(2 if is_small else 9))
@@ -68,6 +71,30 @@ def build(own: int, seed: int) -> tuple[Float[Tensor, " dim"], list[Level], int,
             keys = keys[number - number % 2 * (number < own)]
         levels = _tree(keys, branching)[:height]
         if all(_apart(query, level) for level in levels[kind == "twins" :]):
+            return query, levels, own, top_k, branching
+
+
+def _unusual(own: int, seed: int) -> tuple[Float[Tensor, " dim"], list[Level], int, int, int]:
+    chance, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+    kind = ("deep", "wide", "huge", "double")[seed % 4]
+    dim, top_k, branching = {
+        "deep": (3, 2, 2),
+        "wide": (7, chance.choice((5, 6)), chance.choice((2, 5))),
+        "huge": (2, 3, 2),
+        "double": (3, 2, 3),
+    }[kind]
+    while True:
+        signs = 2 * torch.randint(2, (dim,), generator=generator) - 1
+        query = signs * torch.randint(4, 9, (dim,), generator=generator) / 4
+        keys = (1024 * torch.randn(own + 2, 2, dim, generator=generator)).round() / 1024
+        if kind == "deep":
+            keys = keys / 4 + signs * _deep_decoys(own + 2, generator)[:, None]
+        if kind == "huge":
+            keys = (keys - 4 * signs * (seed % 8 > 3)) * 2.0**40
+        if kind == "double":
+            query, keys = query.double(), 4 + keys.double() / 2**28
+        levels = _tree(keys, branching)[: 5 if seed % 8 > 3 else None]
+        if all(_apart(query, level) for level in levels):
             return query, levels, own, top_k, branching
 
 
@@ -103,6 +130,15 @@ def _decoys(blocks: int, branching: int, generator: torch.Generator) -> Float[Te
     one_each = 3.0 * (number % 3 == torch.arange(3))
     needle = 2.0 * (number % branching == torch.randint(branching, (1,), generator=generator))
     return torch.where(is_decoy, one_each, needle)
+
+
+def _deep_decoys(blocks: int, generator: torch.Generator) -> Float[Tensor, "blocks 3"]:
+    """Groups of eight blocks that promise most together and less in halves, and groups with one block that keeps it."""
+    number = torch.arange(blocks)[:, None]
+    is_decoy = torch.rand(blocks, 1, generator=generator)[number[:, 0] // 8] < 0.6
+    in_halves = 3.0 * ((number % 8 < 4) == (torch.arange(3) < 1))
+    needle = 2.25 * (number % 8 == torch.randint(8, (1,), generator=generator))
+    return torch.where(is_decoy, in_halves, needle)
 
 
 def _tree(keys: Float[Tensor, "blocks tokens dim"], branching: int) -> list[Level]:

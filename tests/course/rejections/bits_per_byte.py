@@ -85,11 +85,6 @@ def zero(nats, num_bytes):
 
 
 @ANSWERS.accepted
-def through_chances_in_double_precision(nats, num_bytes):
-    return -(-nats.double()).exp().log2().sum() / num_bytes
-
-
-@ANSWERS.accepted
 def base_two_logarithm(nats, num_bytes):
     return sum(nats.tolist()) * math.log2(math.e) / num_bytes
 
@@ -200,3 +195,14 @@ def as_text(nats, num_bytes):
 @ANSWERS.refused("returns nothing", "returns nothing")
 def printed(nats, num_bytes):
     print(token_by_token(nats, num_bytes))
+
+
+@ANSWERS.refused("back to chances", "back from surprise to chances", first=True)
+def chances_in_double_precision(nats, num_bytes):
+    return -nats.double().neg().exp().log2().sum() / num_bytes
+
+
+@ANSWERS.refused("back to chances", "back from surprise to chances", first=True)
+def chances_multiplied(nats, num_bytes):
+    """The chance of a long text is 0 in any precision."""
+    return -nats.double().neg().exp().prod().log2() / num_bytes

@@ -268,3 +268,29 @@ def rows_in_a_list(q, k, block_size):
 @ANSWERS.refused("returns nothing", "returns nothing")
 def forgets_to_return(q, k, block_size):
     positive_and_negative_part(q, k, block_size)
+
+
+@ANSWERS.refused("not −∞", "or with −∞", first=True)
+def running_largest_from_minus_a_hundred(q, k, block_size):
+    complete = len(k) // block_size
+    blocks = k[: complete * block_size].reshape(complete, block_size, k.shape[1])
+    top, low = blocks.amax(dim=1).clamp(min=-100), blocks.amin(dim=1).clamp(max=100)
+    return q.clamp(min=0) @ top.mT + q.clamp(max=0) @ low.mT
+
+
+@ANSWERS.refused("small entries dropped", "promise", first=True)
+def small_queries_are_nothing(q, k, block_size):
+    complete = len(k) // block_size
+    blocks = k[: complete * block_size].reshape(complete, block_size, k.shape[1])
+    return (q * (q > 1e-3)) @ blocks.amax(dim=1).mT + (q * (q < -1e-3)) @ blocks.amin(dim=1).mT
+
+
+@ANSWERS.refused("no complete block", "the answer has 0 columns", first=True)
+def stacks_nothing(q, k, block_size):
+    blocks = [k[start : start + block_size] for start in range(0, len(k) - block_size + 1, block_size)]
+    top, low = (torch.stack([side(dim=0).values for side in sides]) for sides in _sides(blocks))
+    return q.clamp(min=0) @ top.mT + q.clamp(max=0) @ low.mT
+
+
+def _sides(blocks):
+    return [block.max for block in blocks], [block.min for block in blocks]

@@ -44,6 +44,11 @@ def picked_one_at_a_time(scores, top_k, block_size):
     return torch.tensor(rows)
 
 
+@ANSWERS.accepted
+def in_small_whole_numbers(scores, top_k, block_size):
+    return masked_sort(scores, top_k, block_size).to(torch.int8)
+
+
 @ANSWERS.refused("no second mask", "Mask again after it", first=True)
 def topk_fills_up_with_the_future(scores, top_k, block_size):
     own, past = own_and_past(scores, block_size)
@@ -166,3 +171,41 @@ def finite_mask_and_no_second_one(scores, top_k, block_size):
     order = scores.masked_fill(~past, -1e9).argsort(dim=1, descending=True)[:, : top_k - 1]
     blocks = torch.where(torch.arange(order.shape[1]) < own[:, None], order, -1)
     return torch.nn.functional.pad(torch.cat([own[:, None], blocks], dim=1), (0, top_k - 1 - order.shape[1]), value=-1)
+
+
+def own_lifted_to(highest, scores, top_k, block_size):
+    own, past = own_and_past(scores, block_size)
+    lifted = scores.masked_fill(~past, -torch.inf).scatter(1, own[:, None], highest)
+    best = torch.nn.functional.pad(lifted, (0, top_k), value=-torch.inf).topk(top_k, dim=1)
+    return torch.where(best.values > -torch.inf, best.indices, -1)
+
+
+@ANSWERS.refused("not ∞", "higher than what you give the own block", first=True)
+def own_block_gets_a_large_number(scores, top_k, block_size):
+    return own_lifted_to(3e30, scores, top_k, block_size)
+
+
+@ANSWERS.refused("overflow", "large ones infinite", first=True)
+def scores_multiplied_first(scores, top_k, block_size):
+    return masked_sort(scores * 100, top_k, block_size)
+
+
+@ANSWERS.refused("precision", "next to another one", first=True)
+def one_added_to_all_scores(scores, top_k, block_size):
+    return masked_sort(scores + 1, top_k, block_size)
+
+
+@ANSWERS.refused("precision", "different ones become equal", first=True)
+def scores_through_asinh(scores, top_k, block_size):
+    return masked_sort(scores.asinh(), top_k, block_size)
+
+
+@ANSWERS.refused("precision", "half precision", first=True)
+def compares_in_bfloat16(scores, top_k, block_size):
+    return masked_sort(scores.bfloat16(), top_k, block_size)
+
+
+@ANSWERS.refused("wrong padding", "hold −1, and only those")
+def filled_up_with_minus_two(scores, top_k, block_size):
+    chosen = masked_sort(scores, top_k, block_size)
+    return chosen.masked_fill(chosen < 0, -2)

@@ -83,12 +83,6 @@ def only_for_small_budgets(tokens, dim, budget):
     return 2 * dim * (budget * (budget + 1) // 2 + (tokens - budget) * budget)
 
 
-@ANSWERS.accepted
-def through_double_precision_and_back(tokens, dim, budget):
-    full = min(tokens, budget)
-    return int(2 * dim * (full * (full + 1) / 2 + (tokens - full) * budget))
-
-
 @ANSWERS.refused("early tokens", "every token a full budget")
 def budget_times_tokens(tokens, dim, budget):
     return 2 * dim * tokens * budget
@@ -196,3 +190,20 @@ def share_of_what_is_dropped(tokens, dim, budget):
     """Takes a share of dense attention, and the share of nothing is not a number."""
     dropped = torch.tensor(float(max(tokens - budget, 0)))
     return 2 * dim * tokens * dropped / dropped
+
+
+@ANSWERS.refused("precision", "floating point", first=True)
+def summed_in_float32(tokens, dim, budget):
+    return 2 * dim * int(torch.arange(1, tokens + 1).float().clamp(max=budget).sum())
+
+
+@ANSWERS.refused("precision", "floating point", first=True)
+def halves_with_a_point(tokens, dim, budget):
+    rising = min(tokens, budget)
+    return int(2 * dim * (rising * (rising + 1) / 2 + (tokens - rising) * budget))
+
+
+@ANSWERS.refused("overflow", "runs over", first=True)
+def counted_in_int32(tokens, dim, budget):
+    keys = torch.arange(1, tokens + 1, dtype=torch.int32).clamp(max=budget)
+    return int((keys * 2 * (dim % 2**31)).sum(dtype=torch.int32))

@@ -128,6 +128,58 @@ def everything_then_the_mask(q, k, v, blocks, block_size):
     return scores.masked_fill(~visible(blocks, block_size), -torch.inf).softmax(dim=1) @ v
 
 
+def filled_with(filler, q, k, v, blocks, block_size, hidden=-torch.inf):
+    place, allowed = places(blocks, block_size)
+    place = torch.where(allowed, place, filler)
+    scores = torch.einsum("nd,nmd->nm", q, k[place]) / q.shape[1] ** 0.5
+    return torch.einsum("nm,nmd->nd", scores.masked_fill(~allowed, hidden).softmax(dim=1), v[place])
+
+
+@ANSWERS.refused("not −∞", "such as −1000", first=True)
+def minus_ten_thousand_for_hidden(q, k, v, blocks, block_size):
+    """Hidden places fetch the token itself, as in hint 3: that hides the leak from all but the lowest scores."""
+    return filled_with(torch.arange(len(q))[:, None], q, k, v, blocks, block_size, hidden=-1e4)
+
+
+@ANSWERS.refused("hides NaN", "hide the damage", first=True)
+def values_cleaned_then_masked(q, k, v, blocks, block_size):
+    """A damaged key that was chosen still gives NaN, so that only damaged values tell."""
+    return everything_then_the_mask(q, k, v.nan_to_num(), blocks, block_size)
+
+
+@ANSWERS.refused("hides NaN", "hide the damage", first=True)
+def keys_cleaned(q, k, v, blocks, block_size):
+    return clamped_places(q, k.nan_to_num(), v, blocks, block_size)
+
+
+@ANSWERS.refused("hides NaN", "hide the damage", first=True)
+def values_cleaned(q, k, v, blocks, block_size):
+    return clamped_places(q, k, v.nan_to_num(), blocks, block_size)
+
+
+@ANSWERS.refused("fetches what nobody chose", "Fetch the chosen keys", first=True)
+def hidden_places_fetch_the_third_block(q, k, v, blocks, block_size):
+    return filled_with(torch.tensor(min(2 * block_size, len(q) - 1)), q, k, v, blocks, block_size)
+
+
+@ANSWERS.refused("−1 read", "negative places from the end", first=True)
+def negative_places(q, k, v, blocks, block_size):
+    place = (blocks[:, :, None] * block_size + torch.arange(block_size)).flatten(1)
+    allowed = place <= torch.arange(len(q))[:, None]
+    return gathered(q, k, v, place.clamp(-len(q), len(q) - 1), allowed)
+
+
+@ANSWERS.refused("−1 read", "counts twice", first=True)
+def none_is_the_own_block(q, k, v, blocks, block_size):
+    return clamped_places(q, k, v, blocks.where(blocks >= 0, blocks[:, :1]), block_size)
+
+
+@ANSWERS.refused("one row for all", "a row of its own", first=True)
+def first_row_of_each_block(q, k, v, blocks, block_size):
+    rows = blocks[::block_size].repeat_interleave(block_size, dim=0)[: len(q)]
+    return clamped_places(q, k, v, rows, block_size)
+
+
 @ANSWERS.refused("masks afterwards", "saves nothing", first=True)
 def torchs_own_with_a_mask(q, k, v, blocks, block_size):
     return F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=visible(blocks, block_size))[0]

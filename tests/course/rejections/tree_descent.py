@@ -335,3 +335,75 @@ def nan_where_nothing_is_left(query, levels, own, top_k, branching):
 def own_block_fills_up(query, levels, own, top_k, branching):
     found = descent(query, levels, own, top_k, branching)
     return found + [own] * (top_k - len(found))
+
+
+@ANSWERS.refused("narrow beam", "do the best `top_k` of every level", first=True)
+def narrow_on_the_upper_levels(query, levels, own, top_k, branching):
+    def keep(level):
+        return top_k if 0 < level < 3 else top_k - 1
+
+    return descent(query, levels, own, top_k, branching, keep=keep)
+
+
+@ANSWERS.refused("no beam", "looks only at children of the best", first=True)
+def follows_everything_on_the_upper_levels(query, levels, own, top_k, branching):
+    return descent(query, levels, own, top_k, branching, keep=lambda level: 10**9 if level > 2 else top_k - (not level))
+
+
+@ANSWERS.refused("no beam", "looks only at children of the best", first=True)
+def begins_on_the_third_level_at_most(query, levels, own, top_k, branching):
+    return descent(query, levels[:3], own, top_k, branching)
+
+
+@ANSWERS.refused("half the bound", "looks only at children of the best", first=True)
+def first_three_features_only(query, levels, own, top_k, branching):
+    return descent(query[:3], [(top[:, :3], low[:, :3]) for top, low in levels], own, top_k, branching)
+
+
+def scored_by(change):
+    """A descent by bounds that are changed."""
+
+    def answer(query, levels, own, top_k, branching):
+        def score(query, side):
+            return change(bounds(query, side))
+
+        return descent(query, levels, own, top_k, branching, score=score)
+
+    return answer
+
+
+@ANSWERS.refused("squashed", "squashed", first=True)
+def exponentials_of_the_bounds(query, levels, own, top_k, branching):
+    return scored_by(torch.exp)(query, levels, own, top_k, branching)
+
+
+@ANSWERS.refused("squashed", "squashed", first=True)
+def bounds_up_to_a_hundred(query, levels, own, top_k, branching):
+    return scored_by(lambda scores: scores.clamp(-100, 100))(query, levels, own, top_k, branching)
+
+
+@ANSWERS.refused("half the bound", "bound", first=True)
+def no_bound_below_zero(query, levels, own, top_k, branching):
+    return scored_by(torch.relu)(query, levels, own, top_k, branching)
+
+
+@ANSWERS.refused("not −∞", "stands for −∞", first=True)
+def minus_a_billion_for_what_may_not_be_scored(query, levels, own, top_k, branching):
+    """Takes the best of everything, hidden nodes at −1e9, and leaves out those that come later."""
+    nodes = torch.arange(own // branching ** (len(levels) - 1))
+    for level in range(len(levels) - 1, -1, -1):
+        before, scores = own // branching**level, bounds(query, levels[level])[: own // branching**level]
+        allowed = torch.zeros(before, dtype=torch.bool)
+        allowed[nodes] = True
+        best = scores.masked_fill(~allowed, -1e9).argsort(descending=True)[: top_k if level else top_k - 1]
+        followed = torch.cat([best, torch.tensor([before])])
+        if level:
+            children = (branching * followed[:, None] + torch.arange(branching)).flatten()
+            nodes = children[children < own // branching ** (level - 1)]
+    return [own, *best[: len(nodes)].tolist()]
+
+
+@ANSWERS.refused("precision", "bound", first=True)
+def double_precision_rounded_to_single(query, levels, own, top_k, branching):
+    levels = [(top.float(), low.float()) for top, low in levels]
+    return descent(query.float(), levels, own, top_k, branching)
