@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dslearn.course.exercise import Behaviour, Exercise
 from dslearn.course.exercises import nine_defects_reads as reads
-from dslearn.course.exercises.nine_defects_calls import ask, build, keys, repaired_attention
+from dslearn.course.exercises.nine_defects_calls import ask, build, edges, keys, repaired_attention
 from dslearn.course.exercises.nine_defects_slips import SLIPS
 
 EXERCISE = Exercise(
@@ -17,6 +17,7 @@ EXERCISE = Exercise(
     function="repaired_attention",
     right=repaired_attention,
     draw=st.sampled_from(keys()),
+    edges=tuple(edges()),
     build=build,
     axes="(batch, tokens, heads · dim)",
     shown=("weights", 1, 4, 1, 4, 2, 8),
@@ -45,7 +46,8 @@ EXERCISE = Exercise(
             "4 · reads something in short texts, too",
             reads.short_texts,
             "A share of a short text is a budget of nothing, `int(3 * 0.3)` is 0: how many tokens may be read is given "
-            "as `budget`. And each token, the first one too, may at least read itself.",
+            "as `budget`, which may be more than there are: `min(budget, tokens)`. Each token, the first one too, may "
+            "at least read itself; if one that has a budget reads nothing, `>` threw it away, which is defect 5.",
         ),
         Behaviour(
             "5 · keeps exactly the budget: no fewer, no more, ties or not",
@@ -84,16 +86,17 @@ EXERCISE = Exercise(
             "A weight on the diagonal is 0: that token dropped itself. It is always kept, whatever its own score.",
         ),
         Behaviour(
-            "9c · leaves the values of dropped tokens alone",
+            "9c · ends with the output projection, and gives the right numbers",
+            reads.is_right,
+            "What single texts can show is right, the whole is not. Does each head use its own row of `selector`, does "
+            "each text of the batch stay by itself, is the budget kept in every head, is the result multiplied by "
+            "`w_out`?",
+        ),
+        Behaviour(
+            "9d · leaves the values of dropped tokens alone",
             reads.leaves_the_rest_alone,
             "One value is NaN. It comes out of the rows that keep its token, and of no other: 0 · NaN is NaN. Whoever "
             "multiplies everything and masks has saved nothing. Fetch the kept values, for example with `gather`.",
-        ),
-        Behaviour(
-            "9d · ends with the output projection, and gives the right numbers",
-            reads.is_right,
-            "What single texts can show is right, the whole is not. Does each head use its own row of `selector`, does "
-            "each text of the batch stay by itself, is the result multiplied by `w_out`, all in the inputs' dtype?",
         ),
     ),
     slips=SLIPS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count, product
 from typing import Any, NamedTuple
 
@@ -18,7 +19,9 @@ SHORT = 3  # tokens: a share of 30 % of them is none
 
 Kept = Callable[[Sequence[float], int, int], list[int]]
 
-_GAP = 0.04  # between choice scores: rounding must not decide what is kept
+# Between choice scores: rounding must not decide what is kept. Fine ones are sums without any rounding.
+_GAP = {"close": 2**-11, "wide": 2**-10}
+_WIDE_GAP = 0.04
 
 
 def repaired_attention(
@@ -71,10 +74,15 @@ def ask(
     try:
         return answer(q, k, v, selector, w_out, budget)
     except (RuntimeError, IndexError) as error:
-        if q.shape[1] > SHORT or isinstance(error, NotImplementedError):
+        if not is_short(q, budget) or isinstance(error, NotImplementedError):
             raise _hinted(error) from None
         print(f"your function raised {type(error).__name__}: {error}{where(error)}")
         return torch.full(q.flatten(2).shape, torch.nan)
+
+
+def is_short(q: Tensor, budget: int) -> bool:
+    """Whether a share of the text is nothing, or the text shorter than the budget."""
+    return q.shape[1] <= SHORT or budget > q.shape[1]
 
 
 def _hinted(error: Exception) -> Exception:
@@ -133,14 +141,14 @@ def _weights_shown(inputs: Inputs) -> Inputs:
     wish = q[0, -1, 0] * selector[0]
     k = k.clone()
     k[0, -1, 0] = wish * (1 + (k[0, :-1, 0] @ wish).max().clamp(min=0)) / (wish @ wish)
-    return Inputs(q, k, _eye(w_out)[None, :, None], selector, _eye(w_out))
+    return Inputs(q, k, one_hot_values(q), selector, _eye(w_out))
 
 
 def _tied(inputs: Inputs) -> Inputs:
     """All keys equal, and numbers with which no rounding tells the scores apart."""
     q, k = (0.5 * (1 + (2 * x.abs()).floor().clamp(max=3)) for x in inputs[:2])
     k = k[:, :1].expand_as(k).clone()
-    return Inputs(q, k, _eye(inputs.w_out)[None, :, None], torch.ones_like(inputs.selector), _eye(inputs.w_out))
+    return Inputs(q, k, one_hot_values(q), torch.ones_like(inputs.selector), _eye(inputs.w_out))
 
 
 def _value_gone(inputs: Inputs) -> Inputs:
@@ -151,8 +159,32 @@ def _value_gone(inputs: Inputs) -> Inputs:
     return Inputs(q, k, v, selector, _eye(w_out))
 
 
+def _one_lost(inputs: Inputs, *, seed: int) -> Inputs:
+    """NaN for the value of one token in one head of one text."""
+    batch, tokens, heads, _ = inputs.v.shape
+    v = inputs.v.clone()
+    v[seed % batch, seed % tokens, seed % heads] = torch.nan
+    return inputs._replace(v=v, w_out=_eye(inputs.w_out))
+
+
+def _times(factor: int | float, inputs: Inputs) -> Inputs:
+    return inputs._replace(q=factor * inputs.q, k=factor * inputs.k)
+
+
+def _close(inputs: Inputs) -> Inputs:
+    """Choice scores that hardly differ, of numbers whose products and sums are exact."""
+    q, k, v, selector, w_out = inputs
+    q, whole = (x.sign() * x.abs().ceil() for x in (q, k[:, :1]))
+    return Inputs(q, whole + (100 * k).round() / 1024, v, selector.sign(), w_out)
+
+
+def one_hot_values(q: Tensor) -> Tensor:
+    """(batch, tokens, heads, tokens): what comes out are the weights of each head."""
+    return torch.eye(q.shape[1], dtype=q.dtype)[None, :, None].expand(*q.shape[:3], -1).clone()
+
+
 def _eye(square: Tensor) -> Tensor:
-    return torch.eye(len(square))
+    return torch.eye(len(square), dtype=square.dtype)
 
 
 _MAKE: dict[str, Callable[[Inputs], Inputs]] = {
@@ -163,6 +195,10 @@ _MAKE: dict[str, Callable[[Inputs], Inputs]] = {
     "weights": _weights_shown,
     "ties": _tied,
     "gone": _value_gone,
+    "wide": lambda inputs: inputs,
+    "large": partial(_times, 20),
+    "huge": partial(_times, 2.0**20),
+    "close": _close,
 }
 
 
@@ -187,25 +223,44 @@ def keys() -> list[tuple[Any, ...]]:
     return [(kind, *size, seed) for kind in sizes for seed, size in enumerate(sizes[kind], start=1)]
 
 
+def edges() -> list[tuple[Any, ...]]:
+    """Values lost anywhere, extreme and hardly different scores, many heads and tokens."""
+    lost = [(1 + seed % 2, 5, 1 + seed % 3, 2, (1, 2, 3, 6)[seed % 4]) for seed in range(12)]
+    sizes = {
+        "lost": lost,
+        "lost, large": lost,
+        "large": [(1, 6, 2, 3, 3), (2, 5, 1, 2, 4)],
+        "huge": [(1, 6, 2, 3, 3), (1, 5, 1, 2, 2)],
+        "close": [(1, 6, 1, 3, 3), (1, 8, 2, 2, 4)],
+        "wide": [(3, 16, 4, 10, 12), (1, 13, 5, 9, 9)],
+        "ties": [(1, 4, 2, 4, 2), (1, 5, 2, 5, 3)],
+    }
+    return [(kind, *size, seed) for kind in sizes for seed, size in enumerate(sizes[kind])]
+
+
 def build(kind: str, batch: int, tokens: int, heads: int, dim: int, budget: int, seed: int) -> tuple[Any, ...]:
     """Arguments in which one of the defects shows, whatever is left of those after it."""
     shape = batch, tokens, heads, dim
-    drawn = (_MAKE[kind](_random(torch.Generator().manual_seed(100 * seed + again), *shape)) for again in count())
-    return *next(inputs for inputs in drawn if kind == "ties" or _told_apart(inputs)), budget
+    make = _MAKE.get(kind, partial(_one_lost, seed=seed))
+    drawn = (make(_random(torch.Generator().manual_seed(100 * seed + again), *shape)) for again in count())
+    found = next(inputs for inputs in drawn if kind == "ties" or _told_apart(inputs, _GAP.get(kind, _WIDE_GAP)))
+    return *(_times(20, found) if kind == "lost, large" else found), budget
 
 
-def _told_apart(inputs: Inputs) -> bool:
+def _told_apart(inputs: Inputs, gap: float) -> bool:
     """Whether no two tokens have nearly the same choice score for a later one."""
     choice = torch.einsum("bnhd,hd,bmhd->bhnm", inputs.q, inputs.selector, inputs.k)
     apart = (choice[..., :, None] - choice[..., None, :]).abs()
     first, second = (torch.arange(choice.shape[-1]).view(shape) for shape in ((-1, 1), (1, -1)))
     pair = (first < second) & (second < torch.arange(choice.shape[-1])[:, None, None])
-    return bool((apart[..., pair] > _GAP).all())
+    return bool((apart[..., pair] > gap).all())
 
 
 def lets_through(call: Call) -> bool:
-    """Whether the answer consists of weights: (1, tokens, tokens)."""
-    return call["v"].shape[2] == 1 and all(torch.equal(x, _eye(x)) for x in (call["v"][0, :, 0], call["w_out"]))
+    """Whether the answer consists of weights: (1, tokens, heads · tokens)."""
+    v, w_out = call["v"], call["w_out"]
+    is_square = len(v) == 1 and v.shape[1] == v.shape[3]
+    return is_square and torch.equal(v, one_hot_values(v)) and torch.equal(w_out, _eye(w_out))
 
 
 def ties(call: Call) -> bool:

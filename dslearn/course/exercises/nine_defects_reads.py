@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dslearn.course.answers import close
 from dslearn.course.exercise import Call
-from dslearn.course.exercises.nine_defects_calls import SHORT, lets_through, one_head_has_values, ties
+from dslearn.course.exercises.nine_defects_calls import SHORT, is_short, lets_through, one_head_has_values, ties
 
 
 def holds(answer: Tensor) -> Bool[Tensor, "..."]:
@@ -18,8 +18,13 @@ def holds(answer: Tensor) -> Bool[Tensor, "..."]:
     return answer.abs() > 1e-9
 
 
-def kept_pairs(answer: Tensor) -> Bool[Tensor, "tokens tokens"]:
-    return holds(answer[0])
+def kept_pairs(call: Call, answer: Tensor) -> Bool[Tensor, "heads tokens tokens"]:
+    """Who reads whom, in texts whose values let the weights through."""
+    return holds(_weights(call, answer))
+
+
+def _weights(call: Call, answer: Tensor) -> Tensor:
+    return answer[0].unflatten(-1, (call["v"].shape[2], -1)).transpose(0, 1)
 
 
 def same_features(call: Call) -> bool:
@@ -30,7 +35,8 @@ def same_features(call: Call) -> bool:
 
 def reads_others(call: Call) -> bool:
     only_first_has_values = len(call["q"][0]) > 2 * SHORT and not call["v"][:, 1:].any()
-    return not only_first_has_values or bool(holds(call.got[:, 1:]).any())
+    later = call.got[:, 1:]
+    return not only_first_has_values or bool((holds(later) | later.isnan()).any())
 
 
 def heads_apart(call: Call) -> bool:
@@ -38,26 +44,34 @@ def heads_apart(call: Call) -> bool:
 
 
 def short_texts(call: Call) -> bool:
-    short = 1 < call["q"].shape[1] <= SHORT and call["budget"] > 1
+    short = is_short(call["q"], call["budget"]) and call["q"].shape[1] > 1 and call["budget"] > 1
     return not short or ties(call) or bool(call["v"].isnan().any()) or bool(holds(call.got).any(dim=-1).all())
 
 
 def as_many_as_the_budget(call: Call) -> bool:
-    if not lets_through(call):
-        return True
-    read, due = (kept_pairs(answer).sum(dim=1) for answer in (call.got, call.expected))
+    return not lets_through(call) or _joined(call) or _as_many(call)
+
+
+def _joined(call: Call) -> bool:
+    """Whether there are several heads, which may not lie side by side yet."""
+    return call["v"].shape[2] > 1
+
+
+def _as_many(call: Call) -> bool:
+    read, due = (kept_pairs(call, answer).sum(dim=-1) for answer in (call.got, call.expected))
     full = due == call["budget"]
-    full[-1] = True  # no row but the last is without a future
+    full[:, -1] = True  # no row but the last is without a future
     return torch.equal(read[full], due[full])
 
 
 def softmax_of_the_kept(call: Call) -> bool:
-    if not lets_through(call):
+    if not lets_through(call) or _joined(call):
         return True
-    scores = call["q"][0, :, 0] @ call["k"][0, :, 0].T / math.sqrt(call["q"].shape[-1])
-    kept = kept_pairs(call.got)
-    due = scores.masked_fill(~kept, -torch.inf).softmax(dim=-1)
-    return close(due[kept.any(dim=-1)], call.got[0, kept.any(dim=-1)])
+    q, k = (call[name][0].transpose(0, 1) for name in ("q", "k"))
+    kept = kept_pairs(call, call.got)
+    due = (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~kept, -torch.inf).softmax(dim=-1)
+    reads = kept.any(dim=-1)
+    return close(due[reads], _weights(call, call.got)[reads])
 
 
 def side_by_side(call: Call) -> bool:
@@ -68,18 +82,19 @@ def side_by_side(call: Call) -> bool:
 
 
 def selector_decides(call: Call) -> bool:
-    if not lets_through(call) or ties(call):
+    if not lets_through(call) or ties(call) or call["budget"] == 1:
         return True
-    return torch.equal(kept_pairs(call.got)[-1], kept_pairs(call.expected)[-1])
+    got, expected = (kept_pairs(call, answer)[:, -1] for answer in (call.got, call.expected))
+    return torch.equal(got, expected)
 
 
 def nothing_later(call: Call) -> bool:
     place = torch.arange(len(call.got[0]))
-    return not lets_through(call) or not kept_pairs(call.got)[place > place[:, None]].any()
+    return not lets_through(call) or not kept_pairs(call, call.got)[:, place > place[:, None]].any()
 
 
 def reads_itself(call: Call) -> bool:
-    return not lets_through(call) or bool(kept_pairs(call.got).diagonal().all())
+    return not lets_through(call) or bool(kept_pairs(call, call.got).diagonal(dim1=1, dim2=2).all())
 
 
 def is_damaged(call: Call) -> bool:
@@ -87,8 +102,14 @@ def is_damaged(call: Call) -> bool:
 
 
 def leaves_the_rest_alone(call: Call) -> bool:
-    return torch.equal(call.got.isnan(), call.expected.isnan())
+    return not is_damaged(call) or close(call.expected, call.got)
+
+
+def is_ordinary(call: Call) -> bool:
+    """Whether scores are neither large nor hardly different."""
+    q = call["q"]
+    return bool(q.abs().max() < 10) and not torch.equal(q, q.round())
 
 
 def is_right(call: Call) -> bool:
-    return ties(call) or close(call.expected, call.got)
+    return is_damaged(call) or (_as_many(call) if ties(call) else close(call.expected, call.got))

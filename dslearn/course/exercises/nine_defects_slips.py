@@ -23,6 +23,7 @@ from dslearn.course.exercises.nine_defects_calls import (
 from dslearn.course.exercises.nine_defects_reads import (
     as_many_as_the_budget,
     is_damaged,
+    is_ordinary,
     is_right,
     kept_pairs,
     leaves_the_rest_alone,
@@ -30,16 +31,25 @@ from dslearn.course.exercises.nine_defects_reads import (
 
 
 def _hides_nan(call: Call) -> bool:
+    """Right but where NaN is due."""
     due = call.expected.isnan()
-    return ties(call) or (not call.got.isnan().any() and close(call.expected[~due], call.got[~due]))
+    return ties(call) or close(call.expected[~due], call.got[~due])
+
+
+def _all_nan(call: Call) -> bool:
+    """Whether every row that has something before it is NaN."""
+    return bool(call.got[:, 1:].isnan().all())
+
+
+def _right_if_ordinary(call: Call) -> bool:
+    return not is_ordinary(call) or (is_right(call) and leaves_the_rest_alone(call))
 
 
 def _nan_in_early_rows(call: Call) -> bool:
     """Right but for NaN in rows that have fewer tokens to keep than the budget."""
-    if not is_damaged(call):
-        return is_right(call)
     full = torch.arange(len(call.got[0])) >= call["budget"] - 1
-    return torch.equal(call.got[:, full].isnan(), call.expected[:, full].isnan())
+    more = call.got[:, ~full].isnan() >= call.expected[:, ~full].isnan()
+    return ties(call) or (close(call.expected[:, full], call.got[:, full]) and bool(more.all()))
 
 
 def _as_if(wrong: Callable[..., Any]) -> Callable[[Call], bool]:
@@ -52,12 +62,16 @@ def _all_that_tie(call: Call) -> bool:
     if not ties(call):
         return is_damaged(call) or close(call.expected, call.got)
     earlier = torch.arange(len(call.got[0])) if call["budget"] > 1 else 0
-    return bool((kept_pairs(call.got).sum(dim=1) == earlier + 1).all())
+    return bool((kept_pairs(call, call.got).sum(dim=-1) == earlier + 1).all())
 
 
 def _nearly(call: Call) -> bool:
     near = 0.05 * float(call.expected.nan_to_num().abs().max())
-    return ties(call) or torch.allclose(call.expected, call.got, rtol=0.05, atol=near, equal_nan=True)
+    return (
+        ties(call)
+        or not is_ordinary(call)
+        or torch.allclose(call.expected, call.got, rtol=0.05, atol=near, equal_nan=True)
+    )
 
 
 def _given(change: Callable[..., tuple[Any, ...]]) -> Callable[[Call], bool]:
@@ -143,6 +157,17 @@ SLIPS = (
         _all_that_tie,
         "Right but for scores that tie: `>=` keeps all that reach the threshold, and so more than the budget. Keep the "
         "places that `topk` returns.",
+    ),
+    Slip(
+        _all_nan,
+        "Everything is NaN. Has the +∞ of the diagonal got into the softmax? The choice scores decide who is kept; the "
+        "softmax takes q·k/√dim. Or is something divided by a sum of 0?",
+    ),
+    Slip(
+        _right_if_ordinary,
+        "Right for ordinary scores alone. They may be any finite numbers: lower than a mask of −1e9, higher than what "
+        "you give the diagonal, too large for `exp` (`softmax` subtracts the largest first), or next to each other. "
+        "Choose by the scores as they are, neither squashed nor rounded.",
     ),
     Slip(
         _nearly,

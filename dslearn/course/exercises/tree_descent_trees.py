@@ -53,8 +53,8 @@ def build(own: int, seed: int) -> tuple[Float[Tensor, " dim"], list[Level], int,
     """The tree of a text that may go on after the own block, and may be cut; no nodes tie but twins among the blocks.
 
     All but the own block is by ``seed``: drawn one by one, too many parts of a case would be the same as another's.
-    The first seeds make small trees, to be shown; those from 1000 on have many levels and features, huge numbers, or
-    such that only double precision tells apart.
+    The first seeds make small trees, to be shown; those from 1000 on have many levels, many features, or
+    huge numbers.
     """
     if seed >= 1000:
         return _unusual(own, seed)
@@ -76,12 +76,11 @@ def build(own: int, seed: int) -> tuple[Float[Tensor, " dim"], list[Level], int,
 
 def _unusual(own: int, seed: int) -> tuple[Float[Tensor, " dim"], list[Level], int, int, int]:
     chance, generator = random.Random(seed), torch.Generator().manual_seed(seed)
-    kind = ("deep", "wide", "huge", "double")[seed % 4]
+    kind = ("deep", "wide", "huge")[seed % 3]
     dim, top_k, branching = {
         "deep": (3, 2, 2),
         "wide": (7, chance.choice((5, 6)), chance.choice((2, 5))),
         "huge": (2, 3, 2),
-        "double": (3, 2, 3),
     }[kind]
     while True:
         signs = 2 * torch.randint(2, (dim,), generator=generator) - 1
@@ -90,10 +89,8 @@ def _unusual(own: int, seed: int) -> tuple[Float[Tensor, " dim"], list[Level], i
         if kind == "deep":
             keys = keys / 4 + signs * _deep_decoys(own + 2, generator)[:, None]
         if kind == "huge":
-            keys = (keys - 4 * signs * (seed % 8 > 3)) * 2.0**40
-        if kind == "double":
-            query, keys = query.double(), 4 + keys.double() / 2**28
-        levels = _tree(keys, branching)[: 5 if seed % 8 > 3 else None]
+            keys = (keys - 4 * signs * (seed % 2)) * 2.0**40
+        levels = _tree(keys, branching)[: 5 if seed % 4 > 1 else None]
         if all(_apart(query, level) for level in levels):
             return query, levels, own, top_k, branching
 

@@ -36,8 +36,8 @@ def plain_numbers(q, k, v, selector, w_out, budget):
                     sum(a * c * s for a, c, s in zip(*rows, strict=True)) for rows in _rows(q, k, selector, b, h, t)
                 ]
                 kept = [t, *sorted(range(t), key=choice.__getitem__, reverse=True)[: budget - 1]]
-                weights = torch.stack([q[b, t, h].dot(k[b, s, h]) / dim**0.5 for s in kept]).exp()
-                for s, weight in zip(kept, weights / weights.sum(), strict=True):
+                weights = torch.stack([q[b, t, h].dot(k[b, s, h]) / dim**0.5 for s in kept]).softmax(dim=0)
+                for s, weight in zip(kept, weights, strict=True):
                     mixed[b, t, h] += weight * v[b, s, h]
     return mixed.reshape(batch, tokens, heads * dim) @ w_out
 
@@ -58,7 +58,10 @@ class KeptPairsOnly(nn.Module):
         rank = order.argsort(dim=-1)
         kept = (earlier & (rank < budget - 1)) | (torch.eye(tokens) > 0)
         b, h, n, m = kept.nonzero(as_tuple=True)
-        powers = ((q[b, n, h] * k[b, m, h]).sum(dim=-1) / dim**0.5).exp()
+        scores = (q[b, n, h] * k[b, m, h]).sum(dim=-1) / dim**0.5
+        largest = torch.full((batch, tokens, heads), -torch.inf)
+        largest.view(-1).scatter_reduce_(0, (b * tokens + n) * heads + h, scores, "amax")
+        powers = (scores - largest[b, n, h]).exp()
         totals = torch.zeros(batch, tokens, heads).index_put((b, n, h), powers, accumulate=True)
         mixed = torch.zeros_like(q).index_put((b, n, h), powers[:, None] * v[b, m, h], accumulate=True)
         return torch.matmul((mixed / totals[..., None]).flatten(2), w_out)
@@ -243,7 +246,7 @@ def early_tokens_fetch_the_future_with_weight_0(q, k, v, selector, w_out, budget
     return torch.einsum("bhnk,bhnkd->bnhd", weights, values).flatten(2) @ w_out
 
 
-@ANSWERS.refused("two mistakes", "0 · NaN is NaN", first=True)
+@ANSWERS.refused("two mistakes", "multiplied by `w_out`", first=True)
 def multiplies_all_values_and_projects_nothing(q, k, v, selector, w_out, budget):
     return multiplies_all_values(q, k, v, selector, torch.eye(len(w_out)), budget)
 
@@ -496,3 +499,115 @@ def answers_for_the_first_text_only(q, k, v, selector, w_out, budget):
 @ANSWERS.refused("chance", "Is there chance in it?")
 def with_noise(q, k, v, selector, w_out, budget):
     return gathered(q, k, v, selector, w_out, budget) + torch.randn(1)
+
+
+def chosen_by(change, q, k, v, selector, w_out, budget):
+    """Right but for what is made of the choice scores."""
+    choice = change(torch.einsum("bnhd,hd,bmhd->bhnm", q, selector, k))
+    choice = choice.masked_fill(~past(q.shape[1]), -torch.inf).masked_fill(torch.eye(q.shape[1]) > 0, torch.inf)
+    return fetched(q, k, v, w_out, choice, budget)
+
+
+def fetched(q, k, v, w_out, choice, budget, *, none=None, weigh=None):
+    """Reads the best of ``choice``; ``none``: the token fetched where there is none; ``weigh``: scores → weights."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    best = choice.topk(min(budget, q.shape[2]))
+    is_none = best.values == -torch.inf
+    index = torch.where(is_none, torch.arange(q.shape[2])[:, None] if none is None else none, best.indices)
+    scores = (q @ k.mT / q.shape[-1] ** 0.5).gather(-1, index).masked_fill(is_none, -torch.inf)
+    weights = weigh(scores) if weigh else scores.softmax(dim=-1)
+    values = torch.take_along_dim(v[:, :, None], index[..., None], dim=3)
+    return torch.einsum("bhnk,bhnkd->bnhd", weights, values).flatten(2) @ w_out
+
+
+@ANSWERS.refused("fetches what nobody kept", "fill up with later tokens", first=True)
+def empty_places_fetch_the_last_token(q, k, v, selector, w_out, budget):
+    return fetched(q, k, v, w_out, causal_choice(q, k, selector), budget, none=torch.tensor(q.shape[1] - 1))
+
+
+@ANSWERS.refused("swallows NaN", "hide the damage", first=True)
+def nothing_of_weight_zero(q, k, v, selector, w_out, budget):
+    """Leaves out values whose weight is rounded to 0, though they are kept, and so loses their NaN."""
+    kept = the_best_of(causal_choice(q, k, selector), budget) & past(q.shape[1])
+    scores = torch.einsum("bnhd,bmhd->bhnm", q, k) / q.shape[-1] ** 0.5
+    weights = scores.masked_fill(~kept, -torch.inf).softmax(dim=-1)[..., None]
+    mixed = torch.where(weights > 0, weights * v.transpose(1, 2)[:, :, None], 0).sum(dim=3)
+    return mixed.transpose(1, 2).flatten(2) @ w_out
+
+
+@ANSWERS.refused("nothing saved", "0 · NaN is NaN", first=True)
+def fetches_for_one_head_only(q, k, v, selector, w_out, budget):
+    answer = gathered if q.shape[2] == 1 else multiplies_all_values
+    return answer(q, k, v, selector, w_out, budget)
+
+
+@ANSWERS.refused("hides NaN", "hide the damage", first=True)
+def cleans_all_but_the_first_head(q, k, v, selector, w_out, budget):
+    v = v.clone()
+    v[:, :, 1:] = v[:, :, 1:].nan_to_num()
+    return gathered(q, k, v, selector, w_out, budget)
+
+
+@ANSWERS.refused("precision", "Right for ordinary scores alone", first=True)
+def chooses_in_half_precision(q, k, v, selector, w_out, budget):
+    return chosen_by(lambda choice: choice.half().float(), q, k, v, selector, w_out, budget)
+
+
+@ANSWERS.refused("precision", "Right for ordinary scores alone", first=True)
+def rounds_the_choice_scores(q, k, v, selector, w_out, budget):
+    return chosen_by(lambda choice: (50 * choice).round() / 50, q, k, v, selector, w_out, budget)
+
+
+@ANSWERS.refused("squashed", "Right for ordinary scores alone", first=True)
+def squashes_the_choice_scores(q, k, v, selector, w_out, budget):
+    return chosen_by(lambda choice: choice.clamp(-20, 20), q, k, v, selector, w_out, budget)
+
+
+@ANSWERS.refused("squashed", "Right for ordinary scores alone", first=True)
+def clamps_the_scores(q, k, v, selector, w_out, budget):
+    def weigh(scores):
+        return torch.where(scores == -torch.inf, scores, scores.clamp(-20, 20)).softmax(dim=-1)
+
+    return fetched(q, k, v, w_out, causal_choice(q, k, selector), budget, weigh=weigh)
+
+
+@ANSWERS.refused("unstable softmax", "too large for `exp`", first=True)
+def exponentials_as_they_are(q, k, v, selector, w_out, budget):
+    def weigh(scores):
+        return scores.exp() / scores.exp().sum(dim=-1, keepdim=True)
+
+    return fetched(q, k, v, w_out, causal_choice(q, k, selector), budget, weigh=weigh)
+
+
+@ANSWERS.refused("not ∞", "what you give the diagonal", first=True)
+def diagonal_of_a_hundred(q, k, v, selector, w_out, budget):
+    choice = causal_choice(q, k, selector).masked_fill(torch.eye(q.shape[1]) > 0, 100)
+    return fetched(q, k, v, w_out, choice, budget)
+
+
+@ANSWERS.refused("not −∞", "lower than a mask", first=True)
+def later_tokens_at_minus_a_billion(q, k, v, selector, w_out, budget):
+    choice = torch.einsum("bnhd,hd,bmhd->bhnm", q, selector, k).masked_fill(~past(q.shape[1]), -1e9)
+    choice = choice.masked_fill(torch.eye(q.shape[1]) > 0, torch.inf)
+    best = choice.topk(min(budget, q.shape[1]))
+    later = best.indices > torch.arange(q.shape[1])[:, None]
+    kept = torch.full_like(choice, -torch.inf).scatter(-1, best.indices, best.values.masked_fill(later, -torch.inf))
+    return fetched(q, k, v, w_out, kept, budget)
+
+
+@ANSWERS.refused("ties", "in every head", first=True)
+def greater_or_equal_in_several_heads(q, k, v, selector, w_out, budget):
+    answer = gathered if q.shape[2] == 1 else greater_or_equal
+    return answer(q, k, v, selector, w_out, budget)
+
+
+@ANSWERS.refused("size cut off", "right numbers", first=True)
+def at_most_eight_are_read(q, k, v, selector, w_out, budget):
+    return gathered(q, k, v, selector, w_out, min(budget, 8))
+
+
+@ANSWERS.refused("NaN", "Everything is NaN", first=True)
+def infinite_diagonal_in_the_softmax(q, k, v, selector, w_out, budget):
+    choice = causal_choice(q, k, selector)
+    weights = choice.masked_fill(~the_best_of(choice, budget), -torch.inf).softmax(dim=-1)
+    return torch.einsum("bhnm,bmhd->bnhd", weights, v).flatten(2) @ w_out

@@ -401,9 +401,3 @@ def minus_a_billion_for_what_may_not_be_scored(query, levels, own, top_k, branch
             children = (branching * followed[:, None] + torch.arange(branching)).flatten()
             nodes = children[children < own // branching ** (level - 1)]
     return [own, *best[: len(nodes)].tolist()]
-
-
-@ANSWERS.refused("precision", "bound", first=True)
-def double_precision_rounded_to_single(query, levels, own, top_k, branching):
-    levels = [(top.float(), low.float()) for top, low in levels]
-    return descent(query.float(), levels, own, top_k, branching)
