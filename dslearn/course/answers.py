@@ -75,7 +75,7 @@ def habit(calls: Sequence[tuple[Any, Any]]) -> str:
     if all(_near(a, b, tolerance=0.05) for a, b in pairs):
         return (
             "Your answers are nearly right, which smells of precision: is something computed in half precision, or "
-            "rounded, on the way? Keep the dtype of the inputs."
+            "rounded, on the way?"
         )
     return _factor(pairs)
 
@@ -85,7 +85,7 @@ def describe(value: Any, digits: int = 3) -> str:
     if isinstance(value, Tensor):
         return _tensor_in_words(value, digits)
     if isinstance(value, float):
-        return f"{value:.1f}" if value.is_integer() else f"{value:.{digits}g}"
+        return f"{value:.1f}" if value.is_integer() else f"{value:.{max(digits, 6)}g}"
     if hasattr(value, "_fields"):  # a named tuple
         parts = zip(value._fields, value, strict=True)
         return "\n".join(f"{name.replace('_', ' ')}: {describe(entry, digits)}" for name, entry in parts)

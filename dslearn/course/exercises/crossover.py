@@ -71,6 +71,8 @@ def _timings(band: str, repeats: int, about: float, chance: random.Random) -> tu
         low[0] = high[-1] + 9 * repeats * scale
     if band == "touch":
         high[0] = low[-1]
+    if band == "narrow":
+        low[-1] = high[0] - 0.004
     chance.shuffle(low)
     chance.shuffle(high)
     return (low, high) if band == "dense" else (high, low)
@@ -179,6 +181,13 @@ EXERCISE = Exercise(
         st.booleans(),
         st.sampled_from(range(100)),
     ),
+    edges=(
+        (("sparse",) * 6 + ("dense",), 3, True, 0),
+        (("dense", "dense") + ("sparse",) * 5 + ("overlap",), 6, False, 1),
+        (("narrow", "sparse"), 2, True, 2),
+        *((("overlap", "sparse"), 7, True, seed) for seed in range(8)),
+        (("overlap",) + ("narrow",) + ("sparse",) * 2, 5, False, 4),
+    ),
     build=build,
     shown=(("dense", "sparse", "overlap", "sparse", "sparse"), 3, True, 0),
     behaviours=(
@@ -214,7 +223,7 @@ EXERCISE = Exercise(
             "finds the shortest",
             _shortest,
             "Sparse attention is faster beyond doubt at a shorter length already, and from there on. Walk back from "
-            "the longest length for as long as the bands are apart.",
+            "the longest length for as long as the bands are apart, by however little.",
         ),
     ),
     slips=(

@@ -108,9 +108,28 @@ def ask(answer: Callable[..., Any], scores: Tensor, attention: Tensor, block_siz
         return loss
     gradients = [torch.zeros_like(scores), torch.zeros_like(attention)]
     if isinstance(loss, Tensor) and loss.requires_grad:
-        gradients = torch.autograd.grad(loss.sum(), (scores, attention), materialize_grads=True)
+        gradients = _gradients(loss.sum(), scores, attention)
     of_scores, of_attention = gradients
-    return Teaching(_plain(loss), _plain(of_scores), _plain(of_attention.abs().max()))
+    return Teaching(_plain(loss), _plain(of_scores), [float(of_attention.abs().max())])
+
+
+def _gradients(loss: Tensor, scores: Tensor, attention: Tensor) -> tuple[Tensor, ...]:
+    """What flows into scores and attention, with what the answer has left there itself.
+
+    Raises:
+        ValueError: the answer has made that impossible.
+    """
+    if not (scores.requires_grad and attention.requires_grad):
+        raise ValueError(
+            "an argument has no gradient any more: `detach_()` changes the caller's tensor, `detach()` not"
+        )
+    try:
+        found = torch.autograd.grad(loss, (scores, attention), materialize_grads=True)
+    except RuntimeError as error:
+        raise ValueError(f"no gradient can be taken of the loss; is there a `backward()` in it? ({error})") from error
+    return tuple(
+        x if given.grad is None else x + given.grad for x, given in zip(found, (scores, attention), strict=True)
+    )
 
 
 def _plain(value: Any) -> list[float]:

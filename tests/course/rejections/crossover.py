@@ -252,3 +252,27 @@ def timings_in_half_precision(lengths, dense_ms, sparse_ms):
 def lengths_in_half_precision(lengths, dense_ms, sparse_ms):
     length = lasting(lengths, apart(dense_ms, sparse_ms))
     return int(torch.tensor(length).half()) if length else None
+
+
+@ANSWERS.refused("ignores what is beyond", "lost again", first=True)
+def the_next_three_must_win_too(lengths, dense_ms, sparse_ms):
+    wins = apart(dense_ms, sparse_ms)
+    return next((length for at, length in enumerate(lengths) if all(wins[at : at + 4])), None)
+
+
+@ANSWERS.refused("too strict", "by however little", first=True)
+def by_a_tenth_of_a_millisecond(lengths, dense_ms, sparse_ms):
+    pairs = zip(dense_ms, sparse_ms, strict=True)
+    return lasting(lengths, [max(sparse) < min(dense) - 0.1 for dense, sparse in pairs])
+
+
+@ANSWERS.refused("too strict", "by however little", first=True)
+def rounded_to_a_tenth(lengths, dense_ms, sparse_ms):
+    pairs = zip(dense_ms, sparse_ms, strict=True)
+    return lasting(lengths, [round(max(sparse), 1) < round(min(dense), 1) for dense, sparse in pairs])
+
+
+@ANSWERS.refused("ignores repeats", "overlapping bands", first=True)
+def five_runs_of_each(lengths, dense_ms, sparse_ms):
+    pairs = zip(dense_ms, sparse_ms, strict=True)
+    return lasting(lengths, [max(sparse[:5]) < min(dense[:5]) for dense, sparse in pairs])

@@ -310,3 +310,54 @@ def floors_in_place(scores, attention, block_size):
 @ANSWERS.refused("returns nothing", "Is a `return` missing?")
 def nothing(scores, attention, block_size):
     torchs_kl_div(scores, attention, block_size)
+
+
+def all_parts(scores, attention, block_size):
+    """(target, log-probabilities, whether a block is later)."""
+    tokens, blocks = scores.shape
+    whole = F.pad(attention.detach(), (0, blocks * block_size - tokens))
+    later = torch.arange(blocks) > torch.arange(tokens)[:, None] // block_size
+    log_p = scores.masked_fill(later, -torch.inf).log_softmax(dim=1).masked_fill(later, 0)
+    return whole.unflatten(1, (blocks, block_size)).sum(dim=2), log_p, later
+
+
+@ANSWERS.refused("small targets dropped", "a small target counts", first=True)
+def small_targets_are_nothing(scores, attention, block_size):
+    target, log_p, _ = all_parts(scores, attention, block_size)
+    return F.kl_div(log_p, torch.where(target < 3e-3, 0, target), reduction="batchmean")
+
+
+@ANSWERS.refused("not −∞", "−1000 is not −∞", first=True)
+def minus_ten_thousand_for_later_blocks(scores, attention, block_size):
+    target, _, later = all_parts(scores, attention, block_size)
+    log_p = scores.masked_fill(later, -1e4).log_softmax(dim=1).masked_fill(later, 0)
+    return F.kl_div(log_p, target, reduction="batchmean")
+
+
+@ANSWERS.refused("teacher not detached", "The attention is the teacher", first=True)
+def a_little_gradient_into_the_attention(scores, attention, block_size):
+    target, log_p, _ = all_parts(scores, attention, block_size)
+    return F.kl_div(log_p, target, reduction="batchmean") + 1e-6 * (attention - attention.detach()).sum()
+
+
+@ANSWERS.refused("teacher not detached", "The attention is the teacher", first=True)
+def leaves_a_gradient_behind(scores, attention, block_size):
+    tokens, blocks = scores.shape
+    whole = F.pad(attention, (0, blocks * block_size - tokens)).unflatten(1, (blocks, block_size)).sum(dim=2)
+    target, log_p, _ = all_parts(scores, attention, block_size)
+    F.kl_div(log_p.detach(), whole.clamp(min=1e-9), reduction="batchmean").backward()
+    return F.kl_div(log_p, target, reduction="batchmean")
+
+
+@ANSWERS.refused("backward inside", "is there a `backward()` in it?", first=True)
+def goes_backward_itself(scores, attention, block_size):
+    target, log_p, _ = all_parts(scores, attention, block_size)
+    loss = F.kl_div(log_p, target, reduction="batchmean")
+    loss.backward()
+    return loss
+
+
+@ANSWERS.refused("mutated input", "changes the caller's tensor", first=True)
+def detaches_the_callers_tensor(scores, attention, block_size):
+    target, log_p, _ = all_parts(scores, attention.detach_(), block_size)
+    return F.kl_div(log_p, target, reduction="batchmean")
