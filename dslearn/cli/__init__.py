@@ -68,7 +68,8 @@ def _port(text: str) -> int:
 def _number(text: str) -> str:
     if not re.fullmatch(r"\d{1,2}(\.\d{1,2})?", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"give a chapter such as 01, or an exercise such as 01.5; not {text!r}")
-    return text.zfill(2) if text.isdecimal() else text.zfill(len(text) + 2 - text.index("."))
+    chapter, *exercise = (int(part) for part in text.split("."))
+    return ".".join([f"{chapter:02d}", *map(str, exercise)])
 
 
 # Each command is imported when it runs: `dslearn --help` answers at once.

@@ -133,7 +133,9 @@ def _state(row: Progress | None) -> str:
 
 
 def _said(row: Progress | None) -> str:
-    return f"by you: {row.met} of {row.of}" if row and row.of else _state(row)
+    if row and row.of:
+        return f"by you: {row.met} of {row.of}"
+    return "done, but not as it is now" if row and row.done and row.state == "not yet" else _state(row)
 
 
 def _count(stored: dict[str, Progress]) -> str:

@@ -7,6 +7,7 @@ check nor a saved output can pass, and a cell that ends Python costs its own exe
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import sys
@@ -131,7 +132,10 @@ def _by_check(notebooks: Notebooks, number: str) -> Feedback:
 
 
 def _by_rubric(notebooks: Notebooks, rubric: Rubric) -> tuple[Feedback, Progress | None]:
-    """The learner's own rubric cell, run."""
+    """The learner's own rubric cell, run; once there is an answer to be judged."""
+    text = _cell(notebooks.solution, f"{_slug(rubric.id)}-text").source
+    if any(cell.source == text for cell in notebooks.work.cells):
+        return Feedback(rubric.id, rubric.title, "not started", ""), None
     call = re.compile(rf"rubric\(\s*[\"']{re.escape(rubric.id)}[\"']")
     own = [cell for cell in notebooks.work.cells if cell.cell_type == "code" and call.search(cell.source)]
     if not own:
@@ -158,8 +162,9 @@ def _answer(notebooks: Notebooks, number: str) -> tuple[list[NotebookNode], Feed
     broken = next((piece for piece in own if piece.error and _mentions(piece, name)), None)
     if broken is not None:
         return [], Feedback(number, title, "not yet", f"The cell of `{name}` is not Python yet: {broken.error}.")
-    missing = f"No cell defines `{name}`. The cell as it was handed out is in exercises/: copy it back."
-    return [], Feedback(number, title, "not started", missing)
+    near = difflib.get_close_matches(name, {bound for piece in own for bound in piece.binds}, n=1, cutoff=0.8)
+    remedy = f"Is `{near[0]}` meant to be it?" if near else "The cell as it was handed out is in exercises/."
+    return [], Feedback(number, title, "not started", f"No cell defines `{name}`. {remedy}")
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ RUBRICS = {
                 "I keep reading the contract (prefill, on which the first word waits) apart from writing the "
                 "answer (decoding), and I choose strict or prefill for each of them, and for training, with a "
                 "reason.",
-                "The own block is always read; block size and budget are given in tokens, with what speaks "
-                "for more and for less.",
+                "Block size and budget are given in tokens, own block included, with what would be lost with half and "
+                "with double.",
                 "Flat or tree follows from a count of scores at this length, or from a timing, and not from taste.",
                 "Quality is tested by looking something up at several distances, up to the whole length; "
                 "perplexity alone is not taken as proof.",

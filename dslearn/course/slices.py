@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 import symtable
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,15 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
 
+_TIMED = re.compile(r"\A\s*%%(time|timeit|capture)\b.*\n")  # magics that run the cell as it is
+
+
 @dataclass(frozen=True)
 class Piece:
     """A code cell and the names in it.
 
     Attributes:
-        id, source: the cell's.
+        id, source: the cell's; without a first line that only measures or hides its output.
         binds: names that it gives a meaning at its top level.
         uses: names that it needs from elsewhere, inside functions too.
         changes: names of which it changes a part (``x.y = …``, ``x[…] = …``).
@@ -89,6 +93,7 @@ def _definitions(cells: Sequence[Piece], name: str, stubs: frozenset[str]) -> li
 
 
 def _piece(cell_id: str, source: str) -> Piece:
+    source = _TIMED.sub("", source)
     try:
         text = TransformerManager().transform_cell(source)  # magics and shell commands become calls
         tree, table = ast.parse(text), symtable.symtable(text, "cell", "exec")
