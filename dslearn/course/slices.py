@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
-
 _TIMED = re.compile(r"\A\s*%%(time|timeit|capture)\b.*\n")  # magics that run the cell as it is
 
 

@@ -104,8 +104,9 @@ def test_one_exercise_is_judged_alone(clone, monkeypatch, capsys) -> None:
     judging(monkeypatch)
     monkeypatch.setattr(exercises, "grade", lambda root, chapter, only: asked.append((chapter, only)) or iter(()))
     assert main(["check", "1.5"]) == 0
+    assert main(["check", "01.05"]) == 0
     assert main(["check", "1"]) == 0
-    assert asked == [("01", "01.5"), ("01", None)]
+    assert asked == [("01", "01.5"), ("01", "01.5"), ("01", None)]
 
 
 def test_progress_tells_what_failed_before_any_behaviour(clone, capsys) -> None:
@@ -114,6 +115,13 @@ def test_progress_tells_what_failed_before_any_behaviour(clone, capsys) -> None:
     told = capsys.readouterr().out
     assert "is not Python yet: line 2." in told
     assert "Look there" not in told
+
+
+def test_done_once_and_refused_since_says_so(clone, capsys) -> None:
+    record(done("01.3"))
+    record(WRONG)
+    main(["progress"])
+    assert "done, but not as it is now" in capsys.readouterr().out
 
 
 def test_the_same_outcome_is_one_try(clone) -> None:

@@ -48,11 +48,21 @@ if not os.fork():
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A clone with one exercise, and a learner's fresh copy of it."""
+    return clone(tmp_path, monkeypatch, "01-3")
+
+
+@pytest.fixture
+def design(tmp_path, monkeypatch):
+    """A clone with one exercise that its learner judges."""
+    return clone(tmp_path, monkeypatch, "01-9")
+
+
+def clone(tmp_path, monkeypatch, number):
     (tmp_path / "book").mkdir()
     shutil.copy(ROOT / "book" / "claims.json", tmp_path / "book")
     (tmp_path / "solutions").mkdir()
     solution = nbformat.read(ROOT / "solutions" / NAME, as_version=4)
-    solution.cells = [cell for cell in solution.cells if cell.id == "imports" or cell.id.startswith("01-3-")]
+    solution.cells = [cell for cell in solution.cells if cell.id == "imports" or cell.id.startswith(f"{number}-")]
     nbformat.write(solution, tmp_path / "solutions" / NAME)
     write(tmp_path)
     shutil.copytree(tmp_path / "exercises", tmp_path / "work")
@@ -129,7 +139,11 @@ def with_text_and_pictures(by_id, cells):
     return [new_markdown_cell("# mine"), *cells, new_code_cell("%matplotlib inline\n!true\ntop_blocks?")]
 
 
-KEPT = [deleted, renamed, backwards, with_an_earlier_try_above, with_a_killer_elsewhere, with_text_and_pictures]
+def timed(by_id, cells):
+    by_id["01-3-answer"].source = "%%time\n" + by_id["01-3-answer"].source
+
+
+KEPT = [deleted, renamed, backwards, timed, with_an_earlier_try_above, with_a_killer_elsewhere, with_text_and_pictures]
 
 
 @pytest.mark.parametrize("edit", KEPT)
@@ -163,6 +177,24 @@ def test_a_cell_that_is_not_python(root):
     feedback = judged(root)
     assert feedback.state == "not yet"
     assert re.search(r"not Python yet: .*line 1", feedback.message)
+
+
+def test_a_misspelt_name_is_asked_after(root):
+    answer(root, RIGHT.replace("top_blocks", "top_block"))
+    feedback = judged(root)
+    assert feedback.state == "not started"
+    assert "Is `top_block` meant to be it?" in feedback.message
+
+
+def test_a_rubric_counts_once_there_is_an_answer(design):
+    judge = 'rubric("01.9", met=[1, 3])'
+    change(design, lambda by_id, _: by_id["01-9-answer"].update(source=judge))
+    ((feedback, own),) = grade(design, "01")
+    assert (feedback.state, own) == ("not started", None)
+    change(design, lambda by_id, _: by_id["01-9-text"].update(source="Blocks of 64."))
+    ((feedback, own),) = grade(design, "01")
+    assert feedback.state == "done"
+    assert own.met == 2
 
 
 def test_an_answer_that_was_deleted(root):
