@@ -72,7 +72,7 @@ EXERCISE = Exercise(
     # Short enough for an answer that counts key by key. The large dim makes numbers that float32 and int32 cannot hold.
     draw=st.tuples(st.sampled_from(range(1, 9)), st.sampled_from(range(1, 10)), st.sampled_from(range(1, 11)))
     | st.tuples(st.sampled_from(range(100, 201)), st.sampled_from((64, 1_000_003)), st.sampled_from(range(1, 251))),
-    edges=((300, 1, 300), (5793, 1, 5793), (2000, 1_000_003, 2000), (3000, 10**12 + 39, 1000)),
+    edges=((300, 1, 300), (5793, 1, 5793), (2000, 1_000_003, 2000)),
     build=build,
     shown=(8, 4, 3),
     behaviours=(

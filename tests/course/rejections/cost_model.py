@@ -197,7 +197,7 @@ def summed_in_float32(tokens, dim, budget):
     return 2 * dim * int(torch.arange(1, tokens + 1).float().clamp(max=budget).sum())
 
 
-@ANSWERS.refused("precision", "floating point", first=True)
+@ANSWERS.accepted
 def halves_with_a_point(tokens, dim, budget):
     rising = min(tokens, budget)
     return int(2 * dim * (rising * (rising + 1) / 2 + (tokens - rising) * budget))
