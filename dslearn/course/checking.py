@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,8 @@ class _Trial:
         return self.calls[key]
 
     def fresh(self, key: Key) -> Call:
-        arguments = _arguments(self.exercise, key)
+        arguments, expected = _case(self.exercise, key)
         given_ = list(arguments.values())
-        expected = self.exercise.ask(self.exercise.right, *copy_of(given_))
         got = self.guard(partial(self.exercise.ask, self.answer), given_)
         problem = unlike(expected, got, axes=self.exercise.axes)
         if not problem and not self.exercise.judges_nan:
@@ -237,6 +236,13 @@ def _call_in_words(exercise: Exercise, key: Key) -> str:
         return f"{exercise.function}({', '.join(told)})"
     lines = (f"    {one},".replace("\n", "\n" + " " * (5 + one.index("="))) for one in told)
     return "\n".join([f"{exercise.function}(", *lines, ")"])
+
+
+@lru_cache(maxsize=2000)
+def _case(exercise: Exercise, key: Key) -> tuple[dict[str, Any], Any]:
+    """The arguments of a call, which nobody changes, and what is right for them: the same at every check."""
+    arguments = _arguments(exercise, key)
+    return arguments, exercise.ask(exercise.right, *copy_of(list(arguments.values())))
 
 
 def _arguments(exercise: Exercise, key: Key) -> dict[str, Any]:

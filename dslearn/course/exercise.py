@@ -73,7 +73,7 @@ def gives(wrong: Callable[..., Any]) -> Callable[[Call], bool]:
     return explains
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exercise:
     """What one exercise checks.
 

@@ -337,7 +337,7 @@ def own_block_fills_up(query, levels, own, top_k, branching):
     return found + [own] * (top_k - len(found))
 
 
-@ANSWERS.refused("narrow beam", "do the best `top_k` of every level", first=True)
+@ANSWERS.refused("narrow beam", "`top_k`", first=True)
 def narrow_on_the_upper_levels(query, levels, own, top_k, branching):
     def keep(level):
         return top_k if 0 < level < 3 else top_k - 1
