@@ -160,10 +160,9 @@ def _value_gone(inputs: Inputs) -> Inputs:
 
 
 def _one_lost(inputs: Inputs, *, seed: int) -> Inputs:
-    """NaN for the value of one token in one head of one text."""
-    batch, tokens, heads, _ = inputs.v.shape
+    """NaN for one feature of the value of one token in one head of one text."""
     v = inputs.v.clone()
-    v[seed % batch, seed % tokens, seed % heads] = torch.nan
+    v[tuple(seed % size for size in v.shape)] = torch.nan
     return inputs._replace(v=v, w_out=_eye(inputs.w_out))
 
 
@@ -175,7 +174,7 @@ def _close(inputs: Inputs) -> Inputs:
     """Choice scores that hardly differ, of numbers whose products and sums are exact."""
     q, k, v, selector, w_out = inputs
     q, whole = (x.sign() * x.abs().ceil() for x in (q, k[:, :1]))
-    return Inputs(q, whole + (100 * k).round() / 1024, v, selector.sign(), w_out)
+    return Inputs(q, whole + (20 * k).round() / 1024, v, selector.sign(), w_out)
 
 
 def one_hot_values(q: Tensor) -> Tensor:
@@ -226,12 +225,13 @@ def keys() -> list[tuple[Any, ...]]:
 def edges() -> list[tuple[Any, ...]]:
     """Values lost anywhere, extreme and hardly different scores, many heads and tokens."""
     lost = [(1 + seed % 2, 5, 1 + seed % 3, 2, (1, 2, 3, 6)[seed % 4]) for seed in range(12)]
+    lost += [(1, 9, 2, 3, 4), (1, 10, 3, 2, 3)]
     sizes = {
         "lost": lost,
         "lost, large": lost,
         "large": [(1, 6, 2, 3, 3), (2, 5, 1, 2, 4)],
         "huge": [(1, 6, 2, 3, 3), (1, 5, 1, 2, 2)],
-        "close": [(1, 6, 1, 3, 3), (1, 8, 2, 2, 4)],
+        "close": [(1, 6, 1, 3, 3), *[(1, 8, 2, 3, 4)] * 5],
         "wide": [(3, 16, 4, 10, 12), (1, 13, 5, 9, 9)],
         "ties": [(1, 4, 2, 4, 2), (1, 5, 2, 5, 3)],
     }

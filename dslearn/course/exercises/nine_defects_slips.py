@@ -79,6 +79,7 @@ def _given(change: Callable[..., tuple[Any, ...]]) -> Callable[[Call], bool]:
     return _as_if(lambda *arguments: repaired_attention(*change(*arguments)))
 
 
+_left_after_the_choice = _as_if(partial(attend, those_left_after_a_choice_among_all))
 _no_projection = _given(lambda q, k, v, selector, w_out, budget: (q, k, v, selector, torch.eye(len(w_out)), budget))
 
 SLIPS = (
@@ -149,7 +150,7 @@ SLIPS = (
         "You keep the nearest tokens, a window. Keep those with the highest choice scores, wherever they stand.",
     ),
     Slip(
-        _as_if(partial(attend, those_left_after_a_choice_among_all)),
+        lambda call: not is_ordinary(call) or _left_after_the_choice(call),
         "Later tokens take places in the choice and are masked after it, so that fewer are read than the budget says. "
         "Mask them before you choose.",
     ),

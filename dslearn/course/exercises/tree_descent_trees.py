@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 Level = tuple[Float[Tensor, "_ dim"], Float[Tensor, "_ dim"]]
+_OWN = (140, 41, 30, 70, 63, 47, 150, 38, 55, 66, 13, 44, 160, 29)
+EDGES = tuple((own, 1000 + seed) for seed, own in enumerate(_OWN))
 Score = Callable[[list[float], list[float], list[float]], float]
 
 
@@ -87,10 +89,10 @@ def _unusual(own: int, seed: int) -> tuple[Float[Tensor, " dim"], list[Level], i
         query = signs * torch.randint(4, 9, (dim,), generator=generator) / 4
         keys = (1024 * torch.randn(own + 2, 2, dim, generator=generator)).round() / 1024
         if kind == "deep":
-            keys = keys / 4 + signs * _deep_decoys(own + 2, generator)[:, None]
+            keys = keys / 4 + signs * _deep_decoys(own + 2, chance.choice((8, 16, 32)), generator)[:, None]
         if kind == "huge":
             keys = (keys - 4 * signs * (seed % 2)) * 2.0**40
-        levels = _tree(keys, branching)[: 5 if seed % 4 > 1 else None]
+        levels = _tree(keys, branching)[: (None, 5, None, 1)[seed % 4]]
         if all(_apart(query, level) for level in levels):
             return query, levels, own, top_k, branching
 
@@ -129,12 +131,12 @@ def _decoys(blocks: int, branching: int, generator: torch.Generator) -> Float[Te
     return torch.where(is_decoy, one_each, needle)
 
 
-def _deep_decoys(blocks: int, generator: torch.Generator) -> Float[Tensor, "blocks 3"]:
-    """Groups of eight blocks that promise most together and less in halves, and groups with one block that keeps it."""
+def _deep_decoys(blocks: int, group: int, generator: torch.Generator) -> Float[Tensor, "blocks 3"]:
+    """Groups of blocks that promise most together and less in halves, and groups with one block that keeps it."""
     number = torch.arange(blocks)[:, None]
-    is_decoy = torch.rand(blocks, 1, generator=generator)[number[:, 0] // 8] < 0.6
-    in_halves = 3.0 * ((number % 8 < 4) == (torch.arange(3) < 1))
-    needle = 2.25 * (number % 8 == torch.randint(8, (1,), generator=generator))
+    is_decoy = torch.rand(blocks, 1, generator=generator)[number[:, 0] // group] < 0.6
+    in_halves = 3.0 * ((number % group < group // 2) == (torch.arange(3) < 1))
+    needle = 2.25 * (number % group == torch.randint(group, (1,), generator=generator))
     return torch.where(is_decoy, in_halves, needle)
 
 

@@ -611,3 +611,21 @@ def infinite_diagonal_in_the_softmax(q, k, v, selector, w_out, budget):
     choice = causal_choice(q, k, selector)
     weights = choice.masked_fill(~the_best_of(choice, budget), -torch.inf).softmax(dim=-1)
     return torch.einsum("bhnm,bmhd->bnhd", weights, v).flatten(2) @ w_out
+
+
+@ANSWERS.refused("precision", "Right for ordinary scores alone", first=True)
+def rounds_the_choice_scores_to_a_hundredth(q, k, v, selector, w_out, budget):
+    return chosen_by(lambda choice: (100 * choice).round() / 100, q, k, v, selector, w_out, budget)
+
+
+@ANSWERS.refused("hides NaN", "hide the damage", first=True)
+def cleans_all_but_the_first_feature(q, k, v, selector, w_out, budget):
+    v = v.clone()
+    v[..., 1:] = v[..., 1:].nan_to_num()
+    return gathered(q, k, v, selector, w_out, budget)
+
+
+@ANSWERS.refused("nothing saved", "0 · NaN is NaN", first=True)
+def fetches_in_short_texts_only(q, k, v, selector, w_out, budget):
+    answer = gathered if q.shape[1] <= 6 else multiplies_all_values
+    return answer(q, k, v, selector, w_out, budget)

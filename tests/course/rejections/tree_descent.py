@@ -401,3 +401,15 @@ def minus_a_billion_for_what_may_not_be_scored(query, levels, own, top_k, branch
             children = (branching * followed[:, None] + torch.arange(branching)).flatten()
             nodes = children[children < own // branching ** (level - 1)]
     return [own, *best[: len(nodes)].tolist()]
+
+
+@ANSWERS.refused("no beam", "looks only at children of the best", first=True)
+def begins_on_the_fourth_level_at_most(query, levels, own, top_k, branching):
+    return descent(query, levels[:4], own, top_k, branching)
+
+
+@ANSWERS.refused("lost on the way", "all that may be scored", first=True)
+def at_most_thirty_two_on_the_coarsest_level(query, levels, own, top_k, branching):
+    """Leaves out what is beyond, wherever the tree is cut off."""
+    cut = [(top[:32], low[:32]) if level is levels[-1] else (top, low) for level in levels for top, low in [level]]
+    return descent(query, cut, own, top_k, branching)
