@@ -57,9 +57,12 @@ def new_nan(expected: Any, got: Any) -> str:
     """What to say of NaN where none is due; empty if there is none. Both are of one kind."""
     if not any(leaf.isnan().any() for leaf in leaves(got)) or any(leaf.isnan().any() for leaf in leaves(expected)):
         return ""
+    told = "Your answer holds NaN (not a number). It comes from 0/0, ∞/∞ or ∞ − ∞"
+    if not isinstance(expected, Tensor):
+        return f"{told}."
     return (
-        "Your answer holds NaN (not a number). It comes from 0/0, ∞/∞ or ∞ − ∞, and from a softmax over nothing but "
-        "−∞. Did `exp` run over? Subtract the largest score first, or leave it to `softmax`."
+        f"{told}, and from a softmax over nothing but −∞. Did `exp` run over? Subtract the largest score first, or "
+        "leave it to `softmax`."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dslearn.course import check, show
+from dslearn.course.answers import describe
 from dslearn.course.checking import judge
 from dslearn.course.exercise import Behaviour, Call, Exercise, Slip, gives
 from dslearn.course.ledger import LEDGER_VARIABLE
@@ -236,6 +238,45 @@ def test_whatever_comes_back_is_answered_with_words(result, tmp_path, monkeypatc
     monkeypatch.setenv(LEDGER_VARIABLE, str(tmp_path / "claims.json"))
     for number in ("00.1", "01.1", "01.3", "01.5"):
         assert check(number, lambda *arguments: result).state == "not yet"
+
+
+def test_edges_are_tried_in_any_case() -> None:
+    def wrong_for_long_texts(x, times):
+        return double(x, times) if len(x) < 50 else x
+
+    assert judge(EXERCISE, wrong_for_long_texts).passed
+    with_edge = dataclasses.replace(EXERCISE, edges=((60, 3, 0),))
+    feedback = judge(with_edge, wrong_for_long_texts)
+    assert feedback.failed == "doubles"
+    assert len(feedback.arguments["x"]) == 60
+    assert judge(with_edge, double).passed
+
+
+def test_the_example_is_handed_over_and_shows_what_failed() -> None:
+    feedback = judge(EXERCISE, lambda x, times: 2 * x)
+    assert not torch.allclose(2 * feedback.arguments["x"], double(**feedback.arguments))
+    feedback.arguments["x"].zero_()
+    again = judge(EXERCISE, lambda x, times: 2 * x)
+    assert again.arguments["x"].any(), "what a reader does to an example changes no other"
+
+
+def test_another_shape_is_told_the_axes() -> None:
+    with_axes = dataclasses.replace(EXERCISE, axes="(size,)")
+    assert "yours has (1, 1). The axes are (size,)." in repr(judge(with_axes, lambda x, times: double(x, times)[None]))
+
+
+def test_nan_is_refused_unless_the_behaviours_judge_it() -> None:
+    def answer(x, times):
+        return double(x, times) * torch.nan
+
+    assert judge(EXERCISE, answer).failed == "gives an answer of the right kind"
+    assert judge(dataclasses.replace(EXERCISE, judges_nan=True), answer).failed == "keeps the signs"
+
+
+def test_numbers_close_to_each_other_are_shown_apart() -> None:
+    assert describe(5 + torch.tensor([0.001, 0.002])) == "[5.001, 5.002]"
+    assert describe(torch.tensor([1.0, 2.5])) == "[1, 2.5]"
+    assert describe(torch.tensor([])) == "a tensor of shape (0,)"
 
 
 def test_an_unknown_exercise_is_named_with_the_nearest() -> None:

@@ -241,7 +241,7 @@ def edges() -> list[tuple[Any, ...]]:
 def build(kind: str, batch: int, tokens: int, heads: int, dim: int, budget: int, seed: int) -> tuple[Any, ...]:
     """Arguments in which one of the defects shows, whatever is left of those after it."""
     shape = batch, tokens, heads, dim
-    make = _MAKE.get(kind, partial(_one_lost, seed=seed))
+    make = partial(_one_lost, seed=seed) if kind.startswith("lost") else _MAKE[kind]
     drawn = (make(_random(torch.Generator().manual_seed(100 * seed + again), *shape)) for again in count())
     found = next(inputs for inputs in drawn if kind == "ties" or _told_apart(inputs, _GAP.get(kind, _WIDE_GAP)))
     return *(_times(20, found) if kind == "lost, large" else found), budget

@@ -45,15 +45,15 @@ def heads_apart(call: Call) -> bool:
 
 def short_texts(call: Call) -> bool:
     short = is_short(call["q"], call["budget"]) and call["q"].shape[1] > 1 and call["budget"] > 1
-    return not short or ties(call) or bool(call["v"].isnan().any()) or bool(holds(call.got).any(dim=-1).all())
+    return not short or ties(call) or is_damaged(call) or bool(holds(call.got).any(dim=-1).all())
 
 
 def as_many_as_the_budget(call: Call) -> bool:
-    return not lets_through(call) or _joined(call) or _as_many(call)
+    return not lets_through(call) or _several_heads(call) or _as_many(call)
 
 
-def _joined(call: Call) -> bool:
-    """Whether there are several heads, which may not lie side by side yet."""
+def _several_heads(call: Call) -> bool:
+    """Whether there is more than one head: they may not lie side by side yet."""
     return call["v"].shape[2] > 1
 
 
@@ -65,7 +65,7 @@ def _as_many(call: Call) -> bool:
 
 
 def softmax_of_the_kept(call: Call) -> bool:
-    if not lets_through(call) or _joined(call):
+    if not lets_through(call) or _several_heads(call):
         return True
     q, k = (call[name][0].transpose(0, 1) for name in ("q", "k"))
     kept = kept_pairs(call, call.got)

@@ -205,8 +205,8 @@ EXERCISE = Exercise(
             "looks only at children of the best",
             _only_children,
             "A block was returned whose parent is neither among the best `top_k` of its level, nor the node in which "
-            "the query stands. On each level choose by the whole bound, keep exactly `top_k`, and look at nothing but "
-            "their children.",
+            "the query stands. On each level choose by the whole bound, keep exactly the best `top_k` of every level, "
+            "and look at nothing but their children.",
         ),
         Behaviour(
             "takes the best of them, best first",

@@ -337,7 +337,7 @@ def own_block_fills_up(query, levels, own, top_k, branching):
     return found + [own] * (top_k - len(found))
 
 
-@ANSWERS.refused("narrow beam", "`top_k`", first=True)
+@ANSWERS.refused("narrow beam", "best `top_k` of every level", first=True)
 def narrow_on_the_upper_levels(query, levels, own, top_k, branching):
     def keep(level):
         return top_k if 0 < level < 3 else top_k - 1
@@ -382,7 +382,7 @@ def bounds_up_to_a_hundred(query, levels, own, top_k, branching):
     return scored_by(lambda scores: scores.clamp(-100, 100))(query, levels, own, top_k, branching)
 
 
-@ANSWERS.refused("half the bound", "bound", first=True)
+@ANSWERS.refused("half the bound", "the whole bound", first=True)
 def no_bound_below_zero(query, levels, own, top_k, branching):
     return scored_by(torch.relu)(query, levels, own, top_k, branching)
 
