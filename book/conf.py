@@ -37,7 +37,15 @@ extensions = [
     "mathml",
     "notebooks",
 ]
-include_patterns = ["book/*.md", "book/api/*.md", "chapters/*.ipynb", "solutions/*.ipynb", "CHANGELOG.md", "CONTRIBUTING.md", "NOTEBOOK.md"]
+include_patterns = [
+    "book/*.md",
+    "book/api/*.md",
+    "chapters/*.ipynb",
+    "solutions/*.ipynb",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "NOTEBOOK.md",
+]
 external_toc_path = "book/_toc.yml"
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "plain"
@@ -73,10 +81,14 @@ html_extra_path = ["_root"]
 html_css_files = ["book.css"]
 html_context = {"default_mode": "auto"}
 html_theme_options = {
-    "logo": {"text": "dslearn", "image_light": "_static/favicon.svg", "image_dark": "_static/favicon.svg", "alt_text": ""},
+    "logo": {
+        "text": "dslearn",
+        "image_light": "_static/favicon.svg",
+        "image_dark": "_static/favicon.svg",
+        "alt_text": "",
+    },
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
-    "home_page_in_toc": True,
     "use_download_button": False,  # the extension `notebooks` knows which file a page comes from
     "use_fullscreen_button": False,
     "footer_content_items": "copyright.html",

@@ -1,4 +1,4 @@
-"""What a notebook needs to become a page: solutions folded away, links to ``work/``, buttons to open and to download."""
+"""What a notebook needs to become a page: folded solutions, links that do not lead to ``work/``, two buttons."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ from dslearn.course.claims import NOT_YET, from_row
 
 
 def results(book: Path) -> dict[str, str]:
-    """Return the substitutions: ``value_dsa_speed``, ``against_dsa_speed``, ``verdict_dsa_speed`` for each claim, and sums.
+    """Return the substitutions: ``says_dsa_speed``, ``measured_dsa_speed``, ``verdict_dsa_speed`` for each claim; sums.
 
-    ``claims`` is how many there are, ``judged`` how many have a verdict, ``claims_contradicted`` how many have that one;
-    ``rejections`` is the sentence of the rejection table.
+    ``claims`` is how many there are, ``judged`` how many have a verdict, ``claims_contradicted`` how many have this one;
+    ``rejections`` is a sentence of the rejection table.
     """
     rows = Ledger(book / "claims.json").read()["claims"]
     found: dict[str, str] = {}

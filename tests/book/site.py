@@ -44,7 +44,9 @@ def read_pages(site: Path) -> dict[Path, BeautifulSoup]:
 
 def dead_links(site: Path, pages: Pages) -> list[str]:
     """Links and embedded files inside the site that lead nowhere, or to a place that is not on the page."""
-    names = {path: {tag.get("id") or tag.get("name") for tag in soup.select("[id], a[name]")} for path, soup in pages.items()}
+    names = {
+        path: {tag.get("id") or tag.get("name") for tag in soup.select("[id], a[name]")} for path, soup in pages.items()
+    }
     found = []
     for path, soup in pages.items():
         for link in _links(soup):
