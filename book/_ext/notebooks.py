@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from docutils import nodes
+from sphinx.addnodes import download_reference
 from sphinx.application import Sphinx
 
 # Where `dslearn lab` serves the clone, unless told otherwise.
@@ -34,7 +36,7 @@ def _prepare(app: Sphinx, page: str, source: list[str]) -> None:
 def _how_to_work(name: str) -> str:
     return (
         f"\n\nTo work on them type `dslearn lab` and open `work/{name}.ipynb`, "
-        f"or take [the notebook](../exercises/{name}.ipynb) from here. The answers below are folded: try first."
+        f"or take {{download}}`the notebook <../exercises/{name}.ipynb>` from here. The answers below are folded: try first."
     )
 
 
@@ -56,14 +58,15 @@ def _tagged(cell: dict[str, Any], tags: list[str], prompt: str) -> dict[str, Any
     return {**cell, "metadata": {**cell["metadata"], "tags": tags, "mystnb": prompts}}
 
 
-def _buttons(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+def _buttons(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document) -> None:
     folder, _, name = page.rpartition("/")
     if folder not in ("chapters", "solutions"):
         return
     if folder == "chapters":
         opened, file = f"chapters/{name}.ipynb", f"_sources/{context['sourcename']}"
     else:
-        opened, file = f"work/{name}.ipynb", f"_downloads/{app.env.dlfiles[f'exercises/{name}.ipynb'][1]}"
+        exercises = next(doctree.findall(download_reference))["filename"]
+        opened, file = f"work/{name}.ipynb", f"_downloads/{exercises}"
     context["header_buttons"] += [
         {
             "type": "link",

@@ -13,7 +13,7 @@ from dslearn.course.claims import NOT_YET, from_row
 def results(book: Path) -> dict[str, str]:
     """Return the substitutions: ``says_dsa_speed``, ``measured_dsa_speed``, ``verdict_dsa_speed`` for each claim; sums.
 
-    ``claims`` is how many there are, ``judged`` how many have a verdict, ``claims_contradicted`` how many have this one;
+    ``claims`` is how many there are, ``judged`` how many have a verdict, ``claims_contradicted`` how many this one;
     ``rejections`` is a sentence of the rejection table.
     """
     rows = Ledger(book / "claims.json").read()["claims"]
