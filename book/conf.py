@@ -91,6 +91,11 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
     "use_download_button": False,  # the extension `notebooks` knows which file a page comes from
     "use_fullscreen_button": False,
+    # One header is enough: the search has its place beside the contents.
+    "navbar_start": [],
+    "navbar_center": [],
+    "navbar_end": [],
+    "navbar_persistent": [],
     "footer_content_items": "copyright.html",
     "search_bar_text": "Search the book",
     "toc_title": "On this page",

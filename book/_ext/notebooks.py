@@ -36,7 +36,8 @@ def _prepare(app: Sphinx, page: str, source: list[str]) -> None:
 def _how_to_work(name: str) -> str:
     return (
         f"\n\nTo work on them type `dslearn lab` and open `work/{name}.ipynb`, "
-        f"or take {{download}}`the notebook <../exercises/{name}.ipynb>` from here. The answers below are folded: try first."
+        f"or take {{download}}`the notebook <../exercises/{name}.ipynb>` from here. "
+        "The answers below are folded: try first."
     )
 
 
