@@ -36,6 +36,7 @@ extensions = [
     "explorer",
     "mathml",
     "notebooks",
+    "signatures",
 ]
 include_patterns = [
     "book/*.md",
