@@ -89,8 +89,9 @@ function followTheme(root, changed) {
     return lab ? lab === "false" : book ? book === "dark" : system.matches;
   };
   const apply = () => {
+    const turned = root.classList.contains("dark") !== isDark();
     root.classList.toggle("dark", isDark());
-    changed();
+    if (turned) changed();
   };
   const watch = new MutationObserver(apply);
   watch.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
@@ -110,6 +111,14 @@ function colours(root, ...names) {
     const hex = style.getPropertyValue(`--${name}`).trim();
     return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
   });
+}
+
+/** 256 pixels from one colour to another, as canvas keeps them. */
+function shades(from, to) {
+  const bytes = new Uint8ClampedArray(4 * 256);
+  for (let step = 0; step < 256; step++)
+    bytes.set([...from.map((start, c) => start + ((to[c] - start) * step) / 255), 255], 4 * step);
+  return new Uint32Array(bytes.buffer);
 }
 
 /** Sentences for a screen reader: only the last one of a quick series is read. */

@@ -132,11 +132,12 @@ function maskView(model, write) {
     const [future, unread, read] = colours(root, "future", "unread", "read");
     const share = coverage(result, tokens, side);
     const image = new ImageData(side, side);
+    const pixels = new Uint32Array(image.data.buffer);
+    const scale = shades(unread, read);
+    const [later] = shades(future, future);
     for (let row = 0, at = 0; row < side; row++)
       for (let column = 0; column < side; column++, at++)
-        for (let c = 0; c < 4; c++)
-          image.data[4 * at + c] =
-            c === 3 ? 255 : column > row ? future[c] : unread[c] + (read[c] - unread[c]) * Math.min(1, share[at]);
+        pixels[at] = column > row ? later : scale[Math.round(255 * Math.min(1, share[at]))];
     canvas.getContext("2d").putImageData(image, 0, 0);
   };
   const mark = (position, tokens, sentence) => {
@@ -148,32 +149,39 @@ function maskView(model, write) {
   return { element, draw, mark };
 }
 
-/** The levels of one search, coarsest above: what was scored, what was followed; they appear one after another. */
+/**
+ * The levels of one search, coarsest above: what was scored, what was followed; they appear one after another. Every
+ * level that some token needs has its place, or the page would jump under the pointer.
+ */
 function ladderView() {
   const element = h("div", { class: "ladder" });
   let timers = [];
-  const show = (levels, root, tokens) => {
+  const show = (levels, s, root) => {
     timers.forEach(clearTimeout);
-    element.replaceChildren(...levels.map((level) => rung(level, root, tokens)));
+    const searched = s.pattern === "flat" || s.pattern === "tree";
+    const unused = [];
+    for (let level = searched ? firstLevel(s.tokens - 1, s) : -1; level > (levels[0]?.level ?? -1); level--)
+      unused.push({ level, nodes: Math.ceil(s.tokens / (s.blockSize * s.branching ** level)), scored: [], kept: [] });
+    element.replaceChildren(...[...unused, ...levels].map((level) => rung(level, root)));
     const delay = calm() ? 0 : 140;
     timers = [...element.children].map((row, i) => setTimeout(() => row.classList.add("shown"), i * delay));
   };
   return { element, show };
 }
 
-function rung({ level, nodes, scored, kept, filling }, root, tokens) {
+function rung({ level, nodes, scored, kept, filling }, root) {
   const canvas = h("canvas", { "aria-hidden": "true", width: Math.max(nodes, 1), height: 1 });
   const [unread, looked, read, own, future] = colours(root, "unread", "looked", "read", "own", "future");
   const image = new ImageData(nodes, 1);
   const paint = (node, colour) => image.data.set([...colour, 255], 4 * node);
   for (let node = 0; node < nodes; node++) paint(node, node > filling ? future : unread);
   scored.forEach((node) => paint(node, looked));
-  kept.forEach((node) => paint(node, read));
-  paint(filling, own);
+  kept.forEach((node) => paint(node, node === filling ? own : read));
   canvas.getContext("2d").putImageData(image, 0, 0);
-  const name = level ? `level ${level}: ${number(nodes)} groups` : `${number(nodes)} blocks`;
-  const words = `${name}, ${number(scored.length)} scored, ${number(kept.length - 1)} chosen besides its own`;
-  return h("div", { class: "rung" }, h("p", {}, words), canvas);
+  const name = level ? `${number(nodes)} groups` : `${number(nodes)} blocks`;
+  const what = level ? "followed" : "read";
+  const words = kept.length ? `${number(scored.length)} scored, ${number(kept.length)} ${what}` : "not needed yet";
+  return h("div", { class: "rung" }, h("p", {}, `${name}: ${words}`), canvas);
 }
 
 function key() {
@@ -186,29 +194,37 @@ function key() {
 function textView(model, write) {
   const labels = model.get("labels");
   if (!labels.length) return { element: "", show: () => {} };
-  const pieces = labels.map((label, token) => h("span", { "data-token": token }, label.replaceAll("\n", "↵\n")));
-  const box = h("div", { class: "text", tabindex: 0, role: "region", "aria-label": "The text, and what the token reads" },
-    ...pieces);
+  const box = h("div", { class: "text", tabindex: 0, role: "region", "aria-label": "The text, and what the token reads" });
+  const pieces = [];
+  const fit = (tokens) => {
+    while (pieces.length > tokens) pieces.pop().remove();
+    for (let token = pieces.length; token < tokens; token++) {
+      pieces.push(h("span", { "data-token": token }, labels[token].replaceAll("\n", "↵\n")));
+      box.append(pieces[token]);
+    }
+  };
   const pointed = (event) => {
     const token = event.target.dataset.token;
-    if (token !== undefined && +token < model.get("tokens")) write({ position: +token });
+    if (token !== undefined) write({ position: +token });
   };
   box.addEventListener("pointerover", (event) => event.pointerType === "mouse" && pointed(event));
   box.addEventListener("click", pointed);
-  const state = new Array(labels.length).fill("");
-  const show = (reads, position, tokens, weights) => {
-    for (let token = 0; token < labels.length; token++) {
-      const now = token === position ? "query" : token > position || token >= tokens ? "later" : reads[token] ? "read" : "";
-      if (now !== state[token]) pieces[token].className = state[token] = now;
-      const weight = weights && token <= position ? Math.round(8 * Math.sqrt(weights[token] / 255)) : 0;
-      pieces[token].style.boxShadow = weight ? `inset 0 -${weight}px var(--weight)` : "";
-    }
+  const show = (reads, position, weights) => {
+    fit(reads.length);
+    pieces.forEach((piece, token) => {
+      const now = token === position ? "query" : token > position ? "later" : reads[token] ? "read" : "";
+      if (piece.className !== now) piece.className = now;
+      if (!weights) return;
+      const weight = token <= position ? Math.round(4 * Math.sqrt(weights[token] / 255)) : 0;
+      piece.style.boxShadow = weight ? `inset 0 -${weight}px var(--weight)` : "";
+    });
     if (!box.matches(":hover")) {
       const piece = pieces[position];
       box.scrollTop = piece.offsetTop - box.clientHeight / 2;
     }
   };
-  return { element: box, show };
+  const words = "Marked: what the token reads." + (model.get("attention").byteLength ? " Underlined: where its dense attention looks." : "");
+  return { element: h("div", {}, h("p", { class: "axis caption" }, words), box), show };
 }
 
 function factsView() {
@@ -258,18 +274,20 @@ function render({ model, el }) {
   const beside = h("div", { class: "beside" }, sentence, ladder.element, key(), facts.element);
   root.append(controls.element, h("div", { class: "body" }, mask.element, beside), text.element);
 
-  let s, result;
+  let s, result, position, reads;
+  const markText = oncePerFrame(() => text.show(reads, position, denseWeights(model, position)));
   const point = () => {
-    const position = Math.min(model.get("position"), s.tokens - 1);
-    const [reads, levels] = [new Uint8Array(s.tokens), []];
+    const levels = [];
+    position = Math.min(model.get("position"), s.tokens - 1);
+    reads = new Uint8Array(s.tokens);
     result.spans(position, (from, to) => reads.fill(1, from, to));
     result.trace(position, (level) => levels.push(level));
     const read = reads.reduce((sum, one) => sum + one, 0);
     sentence.textContent = sentenceFor(position, read, levels);
     mask.mark(position, s.tokens, sentence.textContent);
-    ladder.show(levels, root, s.tokens);
+    ladder.show(levels, s, root);
     facts.show(result, s, model.get("dim"), model.get("index_rank"), read);
-    text.show(reads, position, s.tokens, denseWeights(model, position));
+    markText(); // in the next frame: a long text takes its time, and the mask need not wait for it
   };
   const compute = () => {
     s = settings(model);

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from dslearn.widgets import SparseMaskExplorer
+from tests.browser.chromium import screenshot
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -116,15 +117,6 @@ def test_a_screen_reader_hears_what_changed(shown: Page) -> None:
 
 @pytest.mark.parametrize("tokens", [1024, 4096])
 def test_it_is_quick(shown: Page, tokens: int) -> None:
-    painted = shown.evaluate(
-        """() => new Promise(done => {
-            const [state, script] = document.querySelectorAll('script[type="application/json"]');
-            performance.mark("again");
-            const place = document.querySelector(".dslearn-static").cloneNode(true);
-            done(performance.getEntriesByName("first")[0]?.startTime ?? -1);
-        })"""
-    )
-    del painted
     slider = shown.get_by_label("Length in tokens")
     slider.fill(str({1024: 4, 4096: 6}[tokens]))
     expect(shown.locator("canvas.mask")).to_have_attribute("aria-valuemax", str(tokens - 1))
@@ -168,11 +160,11 @@ DRAG_BUDGET = """() => new Promise(done => {
 })"""
 
 
-def test_first_paint(browser: Browser, address: str) -> None:
+def test_first_paint(chromium: Browser, address: str) -> None:
     """From asking for the page to the first frame with the widget drawn."""
     times = []
     for _ in range(5):
-        page = browser.new_page()
+        page = chromium.new_page()
         page.add_init_script(
             """new MutationObserver((_, observer) => {
                 if (!document.querySelector("canvas.mask[aria-valuenow]")) return;
@@ -187,8 +179,8 @@ def test_first_paint(browser: Browser, address: str) -> None:
     assert sorted(times)[2] <= FIRST_PAINT_MS
 
 
-def test_without_javascript_the_picture_stays(browser: Browser, address: str) -> None:
-    page = browser.new_context(java_script_enabled=False).new_page()
+def test_without_javascript_the_picture_stays(chromium: Browser, address: str) -> None:
+    page = chromium.new_context(java_script_enabled=False).new_page()
     page.goto(address)
     picture = page.locator(".dslearn-picture img")
     expect(picture).to_be_visible()
@@ -199,8 +191,8 @@ def test_without_javascript_the_picture_stays(browser: Browser, address: str) ->
     ("name", "width", "scheme"),
     [("wide", 1280, "light"), ("phone", 390, "light"), ("dark", 1280, "dark"), ("phone_dark", 390, "dark")],
 )
-def test_it_fits(browser: Browser, address: str, name: str, width: int, scheme: str) -> None:
-    page = browser.new_context(
+def test_it_fits(chromium: Browser, address: str, name: str, width: int, scheme: str) -> None:
+    page = chromium.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, has_touch=width < 500
     ).new_page()
     page.goto(address)
