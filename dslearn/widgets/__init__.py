@@ -7,6 +7,7 @@ from dslearn._extras import require
 require("anywidget", "course")
 
 from dslearn.widgets.base import Explorer  # noqa: E402 - only after the extra is known to be there
+from dslearn.widgets.progress import ProgressBoard  # noqa: E402
 from dslearn.widgets.sparse_mask import Pattern, SparseMaskExplorer  # noqa: E402
 
-__all__ = ["Explorer", "Pattern", "SparseMaskExplorer"]
+__all__ = ["Explorer", "Pattern", "ProgressBoard", "SparseMaskExplorer"]
