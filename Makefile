@@ -3,7 +3,7 @@
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test check chapters exercises train lint unit wheel offline bench browser
+.PHONY: help setup lab test check chapters exercises book train lint unit wheel offline bench browser
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +16,7 @@ help: ## say what each command does and how long it takes
 lab: setup ## open the course in JupyterLab (first time 2-4 min, then seconds)
 	@$(BIN)/dslearn lab $(if $(PORT),--port $(PORT))
 
-test: lint unit wheel offline bench browser ## everything that must hold (about 15 min)
+test: lint unit wheel offline bench book browser ## everything that must hold (about 15 min)
 	@echo "make test: all of it holds"
 
 check: lint ## the daily part: lint, types, quick tests (at most 5 min)
@@ -31,6 +31,9 @@ exercises: setup ## run the solutions, store their outputs, write exercises/ fro
 	$(BIN)/python -m dslearn.course.workbook
 	$(BIN)/python -m tests.course.rejections
 	$(BIN)/python -m dslearn.course.pages
+
+book: setup ## build the book into build/book, a static site; warnings are errors (under 1 min)
+	$(BIN)/dslearn book
 
 train: setup ## train the finished language model anew (at most 90 min on 2 cores; Ctrl-C, then again: it resumes)
 	$(BIN)/dslearn train language
@@ -54,7 +57,7 @@ offline: setup ## run the chapters from fresh kernels, network blocked, and stor
 bench: setup ## the attention benchmark as a smoke run (about 1 min)
 	$(BIN)/python -m benchmarks.attention --quick
 
-browser: setup ## a real Chromium opens JupyterLab and runs chapter 00 (about 2 min)
+browser: setup ## a real Chromium opens JupyterLab, runs chapter 00, and reads the book (about 5 min)
 	$(BIN)/python -m pytest -m browser
 
 $(STAMP):

@@ -1,4 +1,4 @@
-"""The command ``dslearn``: open the course, judge exercises, look at the machine, train the chapters' models."""
+"""The command ``dslearn``: open the course, judge exercises, build the book, look at the machine, train models."""
 
 from __future__ import annotations
 
@@ -54,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     language.add_argument("--until", metavar="PHASE", help="the last phase to train; default: all of them")
     language.set_defaults(run=_train_language)
 
+    book = commands.add_parser("book", help="build the book, a static site, into build/book")
+    book.add_argument("--open", action="store_true", help="show it in a browser when it is built")
+    book.set_defaults(run=_book)
+
     doctor = commands.add_parser("doctor", help="look at this machine and say what is missing")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -91,6 +95,12 @@ def _progress(options: argparse.Namespace) -> int:
     from dslearn.cli.exercises import show_progress
 
     return show_progress(options.report)
+
+
+def _book(options: argparse.Namespace) -> int:
+    from dslearn.cli.book import build_book
+
+    return build_book(browser=options.open)
 
 
 def _doctor(_: argparse.Namespace) -> int:

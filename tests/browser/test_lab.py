@@ -13,27 +13,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 from urllib.parse import urlsplit
 
 import nbformat
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
-from dslearn.cli.doctor import find_browser
 from dslearn.cli.lab import FIRST_CHAPTER
+from tests.browser.chromium import ROOT, screenshot, unavailable
 
-ROOT = Path(__file__).resolve().parents[2]
-SCREENSHOTS = ROOT / "build" / "screenshots"
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 OPEN_SECONDS, RUN_SECONDS = 60, 300
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -66,17 +54,6 @@ def address(course: Path) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
         process.wait(timeout=30)
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    browser = find_browser()
-    if browser is None:
-        unavailable("no Chromium here: apt install chromium, or Google Chrome")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=CHROMIUM_FLAGS)
-        yield chromium.new_page(viewport={"width": 1280, "height": 900})
-        chromium.close()
 
 
 def test_jupyterlab_opens_and_runs_the_first_chapter(course: Path, address: str, page: Page) -> None:
@@ -143,13 +120,6 @@ def feedback_after(page: Page, check: Locator, says: str) -> float:
     return time.monotonic() - started
 
 
-def unavailable(reason: str) -> NoReturn:
-    """Skip, visibly; but continuous integration must not pass without a browser."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -202,8 +172,3 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 def errors(notebook: nbformat.NotebookNode) -> list[str]:
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     return [f"{output.ename}: {output.evalue}" for output in outputs if output.output_type == "error"]
-
-
-def screenshot(page: Page, name: str) -> None:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
