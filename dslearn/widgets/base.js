@@ -8,8 +8,13 @@ function h(tag, properties = {}, ...children) {
     else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
   }
   element.append(...children);
+  // JupyterLab's shortcuts take the arrow keys of whatever has the focus and does not say this.
+  if (element.matches("input, select, button, [tabindex]")) element.setAttribute("data-lm-suppress-shortcuts", "true");
   return element;
 }
+
+/** The frame of a widget; `label` is what a screen reader calls it. */
+const frame = (label) => h("section", { class: "dslearn-explorer", "aria-label": label });
 
 let controls = 0; // of the page: an id is unique in its document
 

@@ -6,7 +6,8 @@ function render({ model, el }) {
   const again = h("button", { type: "button", onclick: () => model.send({ kind: "look again" }) }, "Look again");
   const heads = ["", "exercise", "minutes", "state", "tries", "failed last at"];
   const table = h("table", {}, h("thead", {}, h("tr", {}, ...heads.map((name) => h("th", { scope: "col" }, name)))), body);
-  const root = h("section", { class: "dslearn-explorer", "aria-label": "Progress" }, count, table, again);
+  const root = frame("Progress");
+  root.append(count, table, again);
   el.append(root);
   const draw = () => {
     const { told, rows } = model.get("board");

@@ -260,7 +260,7 @@ function sentenceFor(position, read, levels) {
 }
 
 function render({ model, el }) {
-  const root = h("section", { class: "dslearn-explorer", "aria-label": "Sparse mask explorer" });
+  const root = frame("Sparse mask explorer");
   el.append(root);
   const say = announcer(root);
   const write = (changes) => {
