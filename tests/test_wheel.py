@@ -48,7 +48,7 @@ def test_wheel_holds_the_library_and_its_data_only(wheel: Path) -> None:
 
 
 def is_data(path: Path) -> bool:
-    return path.suffix in {".json", ".safetensors", ".md", ".js"}
+    return path.suffix in {".json", ".safetensors", ".md", ".js", ".css"}
 
 
 def test_wheel_works_with_the_core_dependencies_only(wheel: Path, tmp_path: Path) -> None:

@@ -192,6 +192,18 @@ class DynamicSparseAttention(DenseAttention):
         chosen = self.choose(*self._index(x, None))
         return chosen, dense_block_mass(q, k, block_size=self.block_size)
 
+    @torch.no_grad()
+    def looking(
+        self, x: Float[Tensor, "batch tokens dim"]
+    ) -> tuple[
+        Float[Tensor, "batch heads tokens rank"],
+        Float[Tensor, "batch heads tokens rank"],
+        Float[Tensor, "batch heads tokens tokens"],
+    ]:
+        """The index queries and keys by which each token chooses, and its *dense* attention over all tokens."""
+        q, k, _ = self._project(x, None)
+        return *self._index_features(x, 0), dense_block_mass(q, k, block_size=1)
+
     def new_cache(self, batch_size: int, max_tokens: int, *, dtype=None, device=None) -> AttentionCache:
         """Room for keys, values and block tree of ``max_tokens``, in the parameters' dtype and place unless told."""
         cache = super().new_cache(batch_size, max_tokens, dtype=dtype, device=device)
@@ -211,16 +223,18 @@ class DynamicSparseAttention(DenseAttention):
     def _index(self, x: Tensor, cache: AttentionCache | None) -> tuple[Tensor, BlockTree]:
         """Index queries of the new tokens and the tree of all index keys; the gradient stops at their input."""
         tree = cache.tree if cache else None
-        start = tree.tokens if tree else 0
-        x = x.detach()
-        index_q, index_k = (
-            self._rotate_half(rearrange(project(x), "b n (h r) -> b h n r", h=self.num_heads), start)
-            for project in (self.index_q, self.index_k)
-        )
+        index_q, index_k = self._index_features(x.detach(), tree.tokens if tree else 0)
         if tree is None:
             return index_q, BlockTree.build(index_k, block_size=self.block_size, branching=self.branching)
         tree.append(index_k)
         return index_q, tree
+
+    def _index_features(self, x: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        index_q, index_k = (
+            self._rotate_half(rearrange(project(x), "b n (h r) -> b h n r", h=self.num_heads), start)
+            for project in (self.index_q, self.index_k)
+        )
+        return index_q, index_k
 
     def _rotate_half(
         self, x: Float[Tensor, "batch heads tokens rank"], start: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 
@@ -10,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dslearn.cli import CommandError
-from dslearn.course.exercises import MODULES, load
+from dslearn.course.board import MARKS, count, lines
+from dslearn.course.exercises import MODULES
 from dslearn.course.feedback import Feedback
 from dslearn.course.grading import GradingError, Notebooks, grade
 from dslearn.course.ledger import LedgerError, project_root, write_atomically
@@ -18,7 +18,6 @@ from dslearn.course.progress import Progress, progress, record
 from dslearn.course.rubrics import RUBRICS
 
 _STYLES = {"done": "green", "not yet": "yellow", "not started": "dim"}
-_MARKS = {"done": "✓", "not yet": "✗", "not started": "·"}
 
 
 def check(what: str | None) -> int:
@@ -65,14 +64,12 @@ def show_progress(report: str | None) -> int:
     except LedgerError as error:
         raise CommandError(str(error)) from error
     table = Table("", "exercise", "minutes", "state", "tries", "failed last at")
-    for number, title, minutes in _all():
-        row = stored.get(number)
-        state = _state(row)
-        cells = (_MARKS[state], f"{number} {title}", str(minutes), _said(row), str(row.tries if row else 0))
-        table.add_row(*cells, _failed_at(row), style=_STYLES[state])
+    for line in lines(stored):
+        cells = (MARKS[line.state], f"{line.number} {line.title}", str(line.minutes), line.said, str(line.tries))
+        table.add_row(*cells, line.failed_at, style=_STYLES[line.state])
     console = Console()
     console.print(table)
-    console.print(_count(stored))
+    console.print(count(stored))
     if report:
         console.print(f"Written to {report}")
     return 0
@@ -103,7 +100,7 @@ def _store(feedback: Feedback, own: Progress | None, console: Console) -> None:
 def _row(feedback: Feedback, own: Progress | None) -> tuple[str, str, str, str]:
     state = f"by you: {own.met} of {own.of}" if own and own.of else feedback.state
     detail = f"{feedback.failed}: {feedback.message}" if feedback.failed else feedback.message
-    return _MARKS[feedback.state], f"{feedback.exercise} {feedback.title}", state, detail
+    return MARKS[feedback.state], f"{feedback.exercise} {feedback.title}", state, detail
 
 
 def _summary(judged: list[Feedback], seconds: float) -> str:
@@ -114,46 +111,12 @@ def _summary(judged: list[Feedback], seconds: float) -> str:
     return f"{'; '.join(filter(None, parts))} ({seconds:.0f} s)"
 
 
-def _failed_at(row: Progress | None) -> str:
-    """The behaviour that failed; what came before any behaviour, in its first sentence."""
-    if row is None or row.state != "not yet":
-        return ""
-    return row.failed or re.split(r"(?<=[.?!]) ", row.message)[0]
-
-
-def _all() -> list[tuple[str, str, int]]:
-    checked = [load(number) for number in MODULES]
-    everything = [*checked, *RUBRICS.values()]
-    found = [(exercise.id, exercise.title, exercise.minutes) for exercise in everything]
-    return sorted(found, key=lambda entry: [int(part) for part in entry[0].split(".")])
-
-
-def _state(row: Progress | None) -> str:
-    return "not started" if row is None else "done" if row.done else row.state
-
-
-def _said(row: Progress | None) -> str:
-    if row and row.of:
-        return f"by you: {row.met} of {row.of}"
-    return "done, but not as it is now" if row and row.done and row.state == "not yet" else _state(row)
-
-
-def _count(stored: dict[str, Progress]) -> str:
-    done = [number for number, row in stored.items() if row.done]
-    checked, own = (sum(number in kind for number in done) for kind in (MODULES, RUBRICS))
-    return f"{checked} of {len(MODULES)} done; judged by yourself: {own} of {len(RUBRICS)}"
-
-
 def _markdown(stored: dict[str, Progress]) -> str:
-    lines = ["# My exercises in dslearn", "", _count(stored) + ".", "", "| | exercise | state | tries | done on |"]
-    lines.append("|---|---|---|---:|---|")
-    for number, title, _ in _all():
-        row = stored.get(number)
-        since = row.done or "" if row else ""
-        lines.append(
-            f"| {_MARKS[_state(row)]} | {number} {title} | {_said(row)} | {row.tries if row else 0} | {since} |"
-        )
-    return "\n".join(lines) + "\n"
+    table = ["| | exercise | state | tries | done on |", "|---|---|---|---:|---|"]
+    for line in lines(stored):
+        marked = f"{MARKS[line.state]} | {line.number} {line.title}"
+        table.append(f"| {marked} | {line.said} | {line.tries} | {line.done} |")
+    return "\n".join(["# My exercises in dslearn", "", f"{count(stored)}.", "", *table]) + "\n"
 
 
 def _root() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dslearn.course.board import progress_board
 from dslearn.course.checks import check, example, show
 from dslearn.course.claims import VERDICTS, Measurement, Prediction, Statement, claim, predict, statements
 from dslearn.course.ledger import Ledger, LedgerError, project_root
@@ -21,6 +22,7 @@ __all__ = [
     "claim",
     "example",
     "predict",
+    "progress_board",
     "project_root",
     "rubric",
     "show",

@@ -12,7 +12,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,16}\b")
 _TIMESTAMP = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?")
 _PROGRESS = re.compile(r"\d+%\|.*\||[━╸╺]{3,}|\b\d+(?:\.\d+)?\s?(?:it/s|s/it)\b|^\s*\d+/\d+ \[")
-_WIDGET = "application/vnd.jupyter.widget-view+json"
+_WIDGET = "application/vnd.jupyter.widget-view+json"  # needs its kernel: what an explorer leaves beside it does not
 _BLANK = ("", "Output()")  # an output without text, and a live display, which is empty once the kernel is gone
 _KEPT_CELL_METADATA = ("tags", "editable", "mystnb", "jupyter", "slideshow")
 
@@ -48,9 +48,6 @@ def scrub(text: str, root: Path | None = None) -> str:
 
 def _metadata(notebook: NotebookNode) -> NotebookNode:
     kept = {key: notebook.metadata[key] for key in ("title", "authors") if key in notebook.metadata}
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    if "widgets" in notebook.metadata and any(_WIDGET in output.get("data", {}) for output in outputs):
-        kept["widgets"] = notebook.metadata.widgets
     kept["kernelspec"] = NotebookNode(display_name="Python 3", language="python", name="python3")
     kept["language_info"] = NotebookNode(file_extension=".py", mimetype="text/x-python", name="python")
     return NotebookNode(kept)
@@ -71,6 +68,7 @@ def _normalise_output(output: NotebookNode, count: int, root: Path | None) -> bo
     plain = str(output.data.get("text/plain", "no text")).strip()
     if _PROGRESS.search(plain) or plain in _BLANK:
         return False  # a bar that a widget or coloured text drew, or what is left of one
+    output.data.pop(_WIDGET, None)
     for kind, content in output.data.items():
         if kind.startswith("text/") and isinstance(content, str) and ";base64," not in content:
             output.data[kind] = scrub(content, root)

@@ -24,8 +24,8 @@ Numbers = Sequence[int] | Sequence[float] | Sequence[int | float] | np.ndarray |
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = (
     "#0072B2",
     "#D55E00",
-    "#00805E",
-    "#A8527F",
+    "#00513B",
+    "#9C3F74",
     "#B87700",
     "#3A8FC4",
 )

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Locator, Page, expect
 
 from dslearn.cli.lab import FIRST_CHAPTER
@@ -35,10 +36,11 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
     course = tmp_path_factory.mktemp("course")
     for folder in ("chapters", "book", "exercises"):
         shutil.copytree(ROOT / folder, course / folder)
-    notebook = nbformat.read(course / FIRST_CHAPTER, as_version=4)
-    for cell in code_cells(notebook):
-        cell.outputs, cell.execution_count = [], None
-    nbformat.write(notebook, course / FIRST_CHAPTER)
+    for chapter in (course / "chapters").glob("*.ipynb"):
+        notebook = nbformat.read(chapter, as_version=4)
+        for cell in code_cells(notebook):
+            cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, chapter)
     return course
 
 
@@ -56,19 +58,20 @@ def address(course: Path) -> Iterator[str]:
         process.wait(timeout=30)
 
 
-def test_jupyterlab_opens_and_runs_the_first_chapter(course: Path, address: str, page: Page) -> None:
+@pytest.mark.parametrize("chapter", sorted(path.name for path in (ROOT / "chapters").glob("*.ipynb")))
+def test_jupyterlab_opens_a_chapter_and_runs_it_whole(course: Path, address: str, page: Page, chapter: str) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.on("websocket", lambda socket: asked.append(socket.url))
-    open_when_up(page, address)
+    open_when_up(page, address.replace(FIRST_CHAPTER.name, chapter))
     kernel = page.locator(".jp-NotebookPanel-toolbar .jp-KernelName")
     expect(kernel).to_have_text(re.compile("^Python 3"), timeout=1000 * OPEN_SECONDS)
     expect(page.locator(".jp-RenderedMarkdown h1").first).to_be_visible(timeout=1000 * OPEN_SECONDS)
-    screenshot(page, "lab_opened")
+    screenshot(page, f"lab_{chapter[:2]}_opened")
 
     choose(page, "Run", "Run All Cells")
-    notebook = saved_when_run(page, course / FIRST_CHAPTER)
-    screenshot(page, "lab_run")
+    notebook = saved_when_run(page, course / "chapters" / chapter)
+    screenshot(page, f"lab_{chapter[:2]}_run")
     assert errors(notebook) == []
     assert [cell.source for cell in code_cells(notebook) if cell.execution_count is None] == []
     assert page.locator(".Toastify__toast").all_inner_texts() == []
@@ -101,6 +104,50 @@ def test_an_exercise_from_stub_to_done(course: Path, address: str, page: Page) -
     assert max(wrong, right) < 1
     ledger = json.loads((course / "work" / "claims.json").read_text(encoding="utf-8"))
     assert ledger["exercises"]["00.1"]["state"] == "done"
+
+
+CELLS = [
+    "from dslearn.course import progress_board\nfrom dslearn.widgets import SparseMaskExplorer",
+    "explorer = SparseMaskExplorer()\nexplorer",
+    "print(explorer.pattern, explorer.position, explorer.top_k)",
+    'explorer.pattern = "window"',
+    "progress_board()",
+    "from dslearn.course.feedback import Feedback\nfrom dslearn.course.progress import record\n"
+    'record(Feedback("01.9", "An offer", "done", "Well."))',
+]
+
+
+def test_widgets_and_their_kernel_follow_each_other(course: Path, address: str, page: Page) -> None:
+    where = Path("chapters", "widgets.ipynb")
+    kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [new_code_cell(source) for source in CELLS]
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), course / where)
+    open_when_up(page, address.replace(FIRST_CHAPTER.as_posix(), where.as_posix()))
+    kernel = page.locator(".jp-NotebookPanel-toolbar .jp-KernelName")
+    expect(kernel).to_have_text(re.compile("^Python 3"), timeout=1000 * OPEN_SECONDS)
+    imports, shown, printed, assigned, board, recorded = (page.locator(".jp-CodeCell").nth(at) for at in range(6))
+    run_cell(page, imports)
+    run_cell(page, shown)
+    mask = shown.locator("canvas.mask")
+    expect(mask).to_be_visible(timeout=1000 * OPEN_SECONDS)
+    mask.hover(position={"x": 40, "y": 40})
+    expect(shown.locator(".sentence")).to_contain_text(re.compile(r"^Token (9\d|1[01]\d) reads"))
+    mask.press("End")
+    shown.get_by_label("Budget in blocks").press("ArrowRight")
+    expect(shown.locator(".sentence")).to_contain_text("Token 1,023 reads 64 of")
+    screenshot(page, "lab_explorer")
+    run_cell(page, printed)
+    expect(printed.locator(".jp-OutputArea-output")).to_have_text("tree 1023 8")
+    run_cell(page, assigned)
+    expect(shown.get_by_label("Pattern")).to_have_value("window: the nearest blocks")
+
+    run_cell(page, board)
+    row = board.locator("tr", has_text="01.9")
+    expect(row).to_contain_text("not started")
+    run_cell(page, recorded)
+    board.get_by_role("button", name="Look again").click()
+    expect(row).to_contain_text("done")
+    screenshot(page, "lab_board")
 
 
 def run_cell(page: Page, cell: Locator, source: str | None = None) -> None:

@@ -71,9 +71,14 @@ def test_a_bar_that_was_a_widget_goes_with_its_state() -> None:
     notebook = new_notebook(cells=[cell], metadata={"widgets": {"state": {}}})
     assert normalise(notebook).cells[0].outputs == []
     assert "widgets" not in notebook.metadata
-    kept = new_code_cell("", outputs=[new_output("display_data", data={**widget, "text/plain": "IntSlider(value=3)"})])
-    notebook = new_notebook(cells=[kept], metadata={"widgets": {"state": {}}})
-    assert "widgets" in normalise(notebook).metadata
+
+
+def test_of_an_explorer_what_lives_without_a_kernel_is_kept() -> None:
+    data = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/html": "<div>", "text/plain": "Mask"}
+    cell = new_code_cell("", outputs=[new_output("display_data", data=data)])
+    notebook = normalise(new_notebook(cells=[cell], metadata={"widgets": {"state": {}}}))
+    assert notebook.cells[0].outputs[0].data == {"text/html": "<div>", "text/plain": "Mask"}
+    assert "widgets" not in notebook.metadata
 
 
 def test_what_is_left_of_a_live_bar_is_dropped() -> None:
