@@ -194,3 +194,13 @@ def test_any_static_host_will_do(page: Page, address: str) -> None:
     expect(page.locator("h1").first).to_contain_text("Sparse attention")
     assert {urlsplit(url).hostname for url in watch.elsewhere()} == {"127.0.0.1"}
     assert watch.complaints == []
+
+
+def test_the_explorer_of_the_landing_page_is_alive(page: Page, site: Path) -> None:
+    page.goto((site / "book" / "index.html").as_uri())
+    sentence = page.locator(".dslearn-explorer .sentence")
+    expect(sentence).to_contain_text("Finding them took")
+    page.locator(".dslearn-explorer").get_by_label("Pattern").select_option(label="dense: every earlier token")
+    expect(sentence).not_to_contain_text("Finding them took")
+    page.locator(".dslearn-explorer").scroll_into_view_if_needed()
+    screenshot(page, "book_explorer")
