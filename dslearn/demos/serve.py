@@ -1,0 +1,91 @@
+"""What all demos share: Gradio itself, how a mistake is told, and how a page is served."""
+
+from __future__ import annotations
+
+import html
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dslearn._extras import require
+from dslearn.demos.inputs import InputError
+
+ADDRESS = "127.0.0.1"
+# One at a time: the timings are the machine's own, and nobody waits long.
+ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
+# What comes in is looked at by `inputs` alone: Gradio's own checks would print tracebacks.
+UNTOUCHED: dict[str, Any] = {"preprocess": False}
+_WAITING = 32
+
+
+def gradio() -> Any:
+    """The module, with its statistics switched off.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    return require("gradio", "demos")
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """An ``InputError`` inside becomes a message on the page and to the API's caller, not a traceback."""
+    try:
+        yield
+    except InputError as error:
+        # The message is shown as HTML.
+        raise gradio().Error(html.escape(str(error)), title="Not quite", print_exception=False) from None
+
+
+def serve(page: Any, *, port: int, browser: bool, css: str = "") -> None:
+    """Serve a page on this machine only, until Ctrl-C.
+
+    Raises:
+        OSError: the port was taken meanwhile.
+    """
+    try:
+        launch(page, port=port, browser=browser, css=css)
+        print(
+            f"The demo answers, on this machine only, at\n\n    http://{ADDRESS}:{port}/\n\nCtrl-C here ends it.",
+            flush=True,
+        )
+        while page.is_running:
+            time.sleep(0.1)
+    finally:
+        page.close(verbose=False)
+
+
+def launch(page: Any, *, port: int | None = None, browser: bool = False, css: str = "") -> None:
+    """Start the server in the background; no ``port`` means a free one. Nothing leaves this machine.
+
+    Every switch is set here, whatever the environment's GRADIO_ variables say.
+    """
+    gr = gradio()
+    theme = gr.themes.Default(primary_hue="blue", neutral_hue="stone").set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+    )
+    page.queue(max_size=_WAITING, default_concurrency_limit=1)
+    page.launch(
+        server_name=ADDRESS,
+        server_port=port,
+        share=False,
+        inbrowser=browser,
+        prevent_thread_lock=True,
+        quiet=True,
+        show_error=False,
+        footer_links=["api", "settings"],
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        root_path="",
+        theme=theme,
+        css=css,
+    )
