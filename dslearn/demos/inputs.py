@@ -69,5 +69,7 @@ def shown(given: object) -> str:
         return "nothing"
     if isinstance(given, list | dict):
         return f"a {type(given).__name__}"
+    if isinstance(given, int) and abs(given) > 10**LONGEST_SHOWN:
+        return "a number of many digits"  # of too many, Python itself prints none
     words = ascii(given)
     return words if len(words) <= LONGEST_SHOWN else f"{words[:LONGEST_SHOWN]}…"
