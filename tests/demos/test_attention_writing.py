@@ -28,9 +28,8 @@ def test_they_take_turns(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
             yield torch.tensor([token])
 
     monkeypatch.setattr(writing, "generate_tokens", generate_tokens)
-    steps = [
-        len(samples["sparse"].tokens) for samples in write_in_turns(pair, torch.tensor([1]), 3, temperature=0, seed=0)
-    ]
+    writer = write_in_turns(pair, torch.tensor([1]), 3, temperature=0, seed=0)
+    steps = [len(samples["sparse"].tokens) for samples in writer]
     assert order == ["dense", "sparse"] * 3
     assert steps == [1, 2, 3]
 

@@ -34,11 +34,12 @@ def test_whole_characters_stay_and_halves_are_replaced() -> None:
     assert text_of("a\ud800b") == "a\ufffdb"
 
 
-@pytest.mark.parametrize(
-    "given", [*NOT_WHOLE, math.nan, math.inf, -math.inf, 10**400, 0, 9], ids=lambda v: repr(v)[:20]
-)
+NOT_IN_RANGE = [*NOT_WHOLE, math.nan, math.inf, -math.inf, 10**400, 10**5000, 0, 9]
+
+
+@pytest.mark.parametrize("given", NOT_IN_RANGE, ids=range(len(NOT_IN_RANGE)))
 def test_what_is_no_whole_number_in_the_range_is_named_with_the_range(given: Any) -> None:
-    with pytest.raises(InputError, match="The layer must be a whole number from 1 to 8, not .{1,70}") as error:
+    with pytest.raises(InputError, match=r"The layer must be a whole number from 1 to 8, not .{1,70}") as error:
         whole_number(given, "The layer", 1, 8)
     assert len(str(error.value)) < 150
 
@@ -46,7 +47,7 @@ def test_what_is_no_whole_number_in_the_range_is_named_with_the_range(given: Any
 def test_numbers_in_the_range_pass() -> None:
     assert [whole_number(value, "It", 1, 8) for value in (1, 8, 3.0)] == [1, 8, 3]
     assert number(0.5, "It", 0, 2) == 0.5
-    with pytest.raises(InputError, match="It must be a number from 0 to 2, not 2.5"):
+    with pytest.raises(InputError, match=r"It must be a number from 0 to 2, not 2\.5"):
         number(2.5, "It", 0, 2)
 
 
