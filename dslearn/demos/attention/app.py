@@ -121,7 +121,7 @@ class Answers:
         times: dict[str, list[list[float]]] = {name: [] for name in self.pair.views}
         picture, told = "", f"Measuring {LENGTHS[0]:,} tokens …"
         yield picture, told
-        for length, ms in time_lengths(self.pair):
+        for length, ms in time_lengths(self.pair, LENGTHS):
             lengths.append(length)
             for name, samples in ms.items():
                 times[name].append(samples)

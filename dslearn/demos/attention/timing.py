@@ -16,7 +16,7 @@ REPEATS = 3
 
 @torch.inference_mode()
 def time_lengths(
-    pair: Pair, lengths: Sequence[int] = LENGTHS, *, repeats: int = REPEATS, seed: int = 0
+    pair: Pair, lengths: Sequence[int], *, repeats: int = REPEATS, seed: int = 0
 ) -> Iterator[tuple[int, dict[str, list[float]]]]:
     """For each length, the milliseconds of the first attention layer of both views, its choice included.
 
