@@ -42,7 +42,7 @@ def test_what_both_begin_with(dense: list[int], sparse: list[int], same: int) ->
 def test_times_are_told_apart() -> None:
     assert Sample().times() == ""
     assert Sample([1], [60.4]).times() == "First token after 60 ms."
-    assert Sample([1, 2, 3, 4], [60.4, 5, 7, 90]).times() == "First token after 60 ms, then 7.0 ms a token."
+    assert Sample([1, 2, 3, 4], [60.4, 5.0, 7.0, 90.0]).times() == "First token after 60 ms, then 7.0 ms a token."
 
 
 def test_the_end_of_a_document_is_spelled_out(pair: Pair) -> None:
