@@ -17,7 +17,6 @@ def open_demo(name: str, *, port: int = 7860, browser: bool = True) -> int:
         MissingExtraError: Gradio, or a package the demo draws with, is not installed.
     """
     check_port(port, f"dslearn demo {name}")
-    print("The demo is starting, which takes some seconds.", flush=True)
     gradio()
     app = import_module(f"dslearn.demos.{name}.app")
     try:

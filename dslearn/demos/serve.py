@@ -27,6 +27,9 @@ def gradio() -> Any:
         MissingExtraError: it is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = (
+        "1000000000"  # its own counts would cost each first answer a second
+    )
     return require("gradio", "demos")
 
 
@@ -46,12 +49,10 @@ def serve(page: Any, *, port: int, browser: bool, css: str = "") -> None:
     Raises:
         OSError: the port was taken meanwhile.
     """
+    print(f"In some seconds the demo answers, on this machine only, at\n\n    http://{ADDRESS}:{port}/\n")
+    print("Ctrl-C here ends it.", flush=True)
     try:
         launch(page, port=port, browser=browser, css=css)
-        print(
-            f"The demo answers, on this machine only, at\n\n    http://{ADDRESS}:{port}/\n\nCtrl-C here ends it.",
-            flush=True,
-        )
         while page.is_running:
             time.sleep(0.1)
     finally:

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -20,8 +13,8 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from dslearn.cli.doctor import find_browser
 from tests.demos.malformed import STRANGE
+from tests.demos.serving import ROOT, served
 
-ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -38,18 +31,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    port = free_port()
-    command = [sys.executable, "-m", "dslearn.cli", "demo", "attention", "--no-browser", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    address = f"http://127.0.0.1:{port}/"
-    try:
-        wait_for(address)
-        yield address
-    finally:
-        process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
-        said, _ = process.communicate(timeout=30)
-    assert "Traceback" not in said, said
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served("attention", tmp_path_factory.mktemp("demo")) as demo:
+        yield demo.address
+    assert "Traceback" not in demo.printed
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +97,7 @@ def test_both_samples_stream(address: str, watched: Watched) -> None:
     page = watched.page
     page.goto(address)
     expect(marks(page).first).to_be_visible(timeout=30 * SECONDS)
-    page.get_by_role("tab", name="Dense beside sparse").click()
+    page.get_by_role("tab", name="Writing").click()
     page.get_by_role("button", name="Write on").click()
     dense, sparse = (page.get_by_label(f"{name}: written") for name in ("Dense", "Sparse"))
     expect(dense).to_have_value(re.compile("."), timeout=10 * SECONDS)
@@ -130,7 +115,7 @@ def test_both_samples_stream(address: str, watched: Watched) -> None:
 def test_the_machine_is_measured(address: str, watched: Watched) -> None:
     page = watched.page
     page.goto(address)
-    page.get_by_role("tab", name="Time against length").click()
+    page.get_by_role("tab", name="Time").click()
     page.get_by_role("button", name="Measure on this machine").click()
     expect(page.get_by_text("Measuring")).to_be_visible()
     picture = page.locator(".picture img")
@@ -204,20 +189,3 @@ def unavailable(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(address: str) -> None:
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(address, timeout=10).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    pytest.fail(f"nothing answers at {address}")

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import os
 import re
-import signal
 import socket
-import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,6 +14,7 @@ from dslearn._extras import require
 from dslearn.cli import demo, main
 from dslearn.cli.ports import ADDRESS, check_port
 from dslearn.models import checkpoints
+from tests.demos.serving import free_port, served
 
 START_SECONDS = 15
 
@@ -27,12 +25,6 @@ def held_port() -> Iterator[int]:
         holder.bind((ADDRESS, 0))
         holder.listen()
         yield holder.getsockname()[1]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((ADDRESS, 0))
-        return probe.getsockname()[1]
 
 
 def test_an_unknown_demo_is_told_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,44 +74,21 @@ def test_a_damaged_model_is_explained(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C reaches a child process on POSIX only")
-def test_it_answers_soon_whatever_the_environment_says_and_ends_at_one_interrupt() -> None:
-    port = free_port()
-    command = [sys.executable, "-m", "dslearn.cli", "demo", "attention", "--no-browser", "--port", str(port)]
+def test_it_answers_soon_whatever_the_environment_says_and_ends_at_one_interrupt(tmp_path: Path) -> None:
     meddling = {"GRADIO_SHARE": "True", "GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_ANALYTICS_ENABLED": "True"}
-    # A shell's background job ignores interrupts, and so would whatever it starts.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    started = time.monotonic()
-    process = subprocess.Popen(
-        command, env={**os.environ, **meddling}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    signal.signal(signal.SIGINT, before)
-    try:
-        page = fetched(f"http://{ADDRESS}:{port}/")
-        took = time.monotonic() - started
-        print(f"seconds to the first answer: {took:.1f}")
-        assert "What does sparse attention read?" in page
-        assert listening_addresses(port) <= {"127.0.0.1"}
-    finally:
-        process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=30)
-    assert process.returncode in (0, 130)
-    assert f"http://{ADDRESS}:{port}/" in said
-    assert "Traceback" not in said
-    assert took <= START_SECONDS
+    with served("attention", tmp_path, meddling) as demo:
+        with urllib.request.urlopen(demo.address) as answer:
+            assert "What does sparse attention read?" in answer.read().decode()
+        assert listening_addresses(urlsplit(demo.address).port) == {ADDRESS}
+    print(f"seconds to the first answer: {demo.seconds:.1f}")
+    assert demo.exit_code == 130
+    assert demo.address in demo.printed
+    assert "Traceback" not in demo.printed
+    assert demo.seconds <= START_SECONDS
 
 
-def listening_addresses(port: int) -> set[str]:
+def listening_addresses(port: int | None) -> set[str]:
     import psutil
 
     connections = psutil.net_connections("inet")
     return {one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN and one.laddr.port == port}
-
-
-def fetched(address: str) -> str:
-    for _ in range(600):
-        try:
-            with urllib.request.urlopen(address, timeout=10) as answer:
-                return answer.read().decode()
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"no answer from {address}")

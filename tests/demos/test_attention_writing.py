@@ -29,9 +29,9 @@ def test_they_take_turns(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(writing, "generate_tokens", generate_tokens)
     writer = write_in_turns(pair, torch.tensor([1]), 3, temperature=0, seed=0)
-    steps = [len(samples["sparse"].tokens) for samples in writer]
+    steps = [(len(samples["dense"].tokens), len(samples["sparse"].tokens)) for samples in writer]
     assert order == ["dense", "sparse"] * 3
-    assert steps == [1, 2, 3]
+    assert steps == [(1, 0), (1, 1), (2, 2), (3, 3)]
 
 
 @pytest.mark.parametrize(("dense", "sparse", "same"), [([1, 2], [1, 2], 2), ([1, 2, 3], [1, 5, 3], 1), ([], [], 0)])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dslearn.demos.attention.drawing import CSS, heads_as_html, text_as_html
+from dslearn.demos.attention.drawing import CSS, SCROLL_TO_END, heads_as_html, text_as_html
 from dslearn.demos.attention.pair import EXAMPLES, Pair, example, load_pair
 from dslearn.demos.attention.reading import read_text
 from dslearn.demos.attention.timing import LENGTHS, time_lengths
@@ -21,6 +21,7 @@ from dslearn.plots import crossover
 
 TITLE = "What does sparse attention read?"
 CHAPTER = "http://127.0.0.1:8888/lab/tree/chapters/01_sparse_attention.ipynb"
+BUILT = f"[More in chapter 01]({CHAPTER})."
 MOST_WRITTEN = 128
 HIGHEST_TEMPERATURE, HIGHEST_SEED = 2, 2**31 - 1
 
@@ -98,7 +99,7 @@ class Answers:
         guesses: dict[str, dict[str, float]] = {}
         for samples in write_in_turns(pair, prompt, length, temperature=warmth, seed=start):
             yield self._written(samples, guesses, about + _agreement(samples))
-            if not guesses:  # not before the first tokens are on the screen: they take as long again
+            if not guesses and samples["sparse"].tokens:  # not before the first tokens are shown: they take as long
                 guesses = {name: likeliest(view, pair.tokenizer, prompt) for name, view in pair.views.items()}
         yield self._written(samples, guesses, f"{about}{_agreement(samples)} {_budget_told(len(prompt), pair.budget)}")
 
@@ -151,11 +152,11 @@ def build(pair: Pair) -> Any:
             label="Or an example, from documents the model has never seen",
             info="The first piece of code takes some seconds.",
         )
-        with gr.Tab("What is read"):
+        with gr.Tab("Reading"):
             shown = _reading_part(gr, answers, page, text)
-        with gr.Tab("Dense beside sparse"):
+        with gr.Tab("Writing"):
             _writing_part(gr, answers, text)
-        with gr.Tab("Time against length"):
+        with gr.Tab("Time"):
             _timing_part(gr, answers)
         shown(examples.input(answers.example, examples, text, api_name="example", **UNTOUCHED, **ONE_AT_A_TIME).success)
     return page
@@ -166,14 +167,14 @@ def _reading_part(gr: Any, answers: Answers, page: Any, text: Any) -> Any:
     pair = answers.pair
     gr.Markdown(
         "Each head of each layer chooses for every token which blocks of earlier tokens it reads. Move the reading "
-        "token back through the text, and compare heads: some stay near, some fetch one line from far away."
+        f"token back through the text, and compare heads: some stay near, some fetch a line from far away. {BUILT}"
     )
     with gr.Row():
         layer = gr.Radio([*range(1, pair.sparse.config.num_layers + 1)], value=1, label="Layer")
         head = gr.Radio([*range(1, pair.sparse.config.num_heads + 1)], value=1, label="Head")
         token = gr.Slider(1, pair.context, pair.context, step=1, label="Reading token", buttons=[])
     button = gr.Button("Show what is read", variant="primary")
-    marked, heads = gr.HTML(js_on_load=None), gr.HTML(js_on_load=None)
+    marked, heads = gr.HTML(js_on_load=SCROLL_TO_END), gr.HTML(js_on_load=None)
     with gr.Accordion("The same as numbers, as the API gives them", open=False):
         numbers = gr.JSON(show_label=False, open=True)
     handed = ([text, layer, head, token], [marked, heads, numbers])
@@ -193,13 +194,12 @@ def _reading_part(gr: Any, answers: Answers, page: Any, text: Any) -> Any:
 def _writing_part(gr: Any, answers: Answers, text: Any) -> None:
     gr.Markdown(
         "The same weights write the text on twice: dense reads every earlier token, sparse only what its heads choose. "
-        "Same prompt, same seed; the two take turns, a token each, and each token's time is taken."
+        "Same prompt, same seed (a temperature of 0 takes the likeliest); the two take turns, a token each, and each "
+        f"token's time is taken. {BUILT}"
     )
     with gr.Row():
         count = gr.Slider(1, MOST_WRITTEN, 48, step=1, label="Tokens to write", buttons=[])
-        temperature = gr.Slider(
-            0, HIGHEST_TEMPERATURE, 0.7, step=0.1, label="Temperature", info="0 takes the likeliest", buttons=[]
-        )
+        temperature = gr.Slider(0, HIGHEST_TEMPERATURE, 0.7, step=0.1, label="Temperature", buttons=[])
         seed = gr.Number(0, precision=0, minimum=0, maximum=HIGHEST_SEED, label="Seed")
     button = gr.Button("Write on", variant="primary")
     outputs = []
@@ -224,7 +224,7 @@ def _writing_part(gr: Any, answers: Answers, text: Any) -> None:
 def _timing_part(gr: Any, answers: Answers) -> None:
     gr.Markdown(
         "One attention layer of this model reads ever longer texts, dense and sparse in turns, on your machine. Where "
-        "the lines cross, choosing begins to cost less than it saves."
+        f"the lines cross, choosing begins to cost less than it saves. {BUILT}"
     )
     button = gr.Button("Measure on this machine", variant="primary")
     told, picture = gr.Markdown(), gr.HTML(js_on_load=None, elem_classes="picture")
@@ -236,8 +236,8 @@ def _introduction(pair: Pair) -> str:
     return (
         f"# {TITLE}\n\n"
         f"A small language model, trained on Python's own source and documentation. Each of its tokens reads at most "
-        f"{pair.budget} earlier ones: {config.top_k} blocks of {config.block_size}, its own among them. How that is "
-        f"built, proved and trained stands in [chapter 01, *Sparse attention*]({CHAPTER}) (the link works while "
+        f"{pair.budget} earlier ones: {config.top_k} blocks of {config.block_size}, its own among them. You build, "
+        f"prove, train and time all that in [chapter 01, *Sparse attention*]({CHAPTER}) (links to it work while "
         "`dslearn lab` runs)."
     )
 
@@ -247,9 +247,9 @@ def _cut_short(tokens: int) -> str:
 
 
 def _agreement(samples: dict[str, Sample]) -> str:
-    same, written = shared_start(samples), len(samples["dense"].tokens)
+    same, written = shared_start(samples), len(samples["sparse"].tokens)
     if same == written:
-        return f"Both wrote the same {written} tokens."
+        return f"Both wrote the same {written} tokens." if written else ""
     return f"The first {same} tokens are the same." if same else "They differ from the first token on."
 
 
@@ -263,4 +263,7 @@ def _machine() -> str:
     return f"Measured on {platform.machine()}, {torch.get_num_threads()} threads."
 
 
-PAGE_CSS = CSS + ".picture img { max-width: 100%; height: auto; } footer { margin-top: 1rem; }"
+PAGE_CSS = (
+    CSS
+    + ".block .html-container { padding: 0; } .picture img { max-width: 100%; height: auto; } footer { margin-top: 1rem; }"
+)

@@ -17,28 +17,36 @@ CSS = """
 .dark .reading { --read: #6cb9ea; --missed: #ff9d5c; --tint: #6cb9ea33; --quiet: #a9adb3; --rule: #57534e;
   --page: #1c1917; }
 .reading .text { max-height: 26rem; overflow: auto; padding: .6rem .8rem; border: 1px solid var(--rule);
-  border-radius: 6px; background: var(--page); color: var(--quiet); white-space: pre-wrap; overflow-wrap: anywhere;
+  border-radius: 6px; background: var(--page); white-space: pre-wrap; overflow-wrap: anywhere;
   font: .84rem/1.75 ui-monospace, Menlo, Consolas, monospace; tab-size: 4; unicode-bidi: isolate; }
+.reading .text, .reading .text span { color: var(--quiet); }
 .reading .text:focus-visible { outline: 2px solid var(--read); outline-offset: 2px; }
-.reading mark { color: var(--body-text-color); background: var(--tint); border-bottom: 2px solid var(--read); }
+.reading mark, .reading .text mark { color: var(--body-text-color); background: var(--tint); border-bottom: 2px solid var(--read); }
 .reading .missed { border-bottom: 2px dashed var(--missed); }
-.reading .token { color: var(--body-text-color); font-weight: 700; outline: 2px solid var(--missed);
+.reading .token, .reading .text span.token { color: var(--body-text-color); font-weight: 700; outline: 2px solid var(--missed);
   outline-offset: 1px; border-radius: 2px; }
 .reading .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: .5rem 0; font-size: .9rem; }
 .reading table { width: 100%; table-layout: fixed; border-collapse: collapse; font-size: .85rem; }
 .reading caption { text-align: left; padding-bottom: .4rem; color: var(--body-text-color); }
 .reading th, .reading td { padding: .3rem .4rem; border: 1px solid var(--rule); text-align: left; font-weight: 400;
   color: var(--body-text-color); }
-.reading th:first-child { width: 4.6rem; }
+.reading thead td { width: 4.6rem; }
 .reading td[aria-current] { outline: 2px solid var(--missed); outline-offset: -2px; font-weight: 700; }
 .reading svg { display: block; width: 100%; height: 14px; margin-top: 2px; background: var(--tint); }
 .reading svg .r { fill: var(--read); }
 .reading svg .m { fill: var(--missed); }
 """
 
+# The text ends with the reading token: that is what one wants to see first.
+SCROLL_TO_END = """
+const scroll = () => { const box = element.querySelector(".text"); if (box) box.scrollTop = box.scrollHeight; };
+scroll();
+watch("value", scroll);
+"""
+
 LEGEND = (
-    '<p class="legend"><mark>read</mark><span>not read</span><span class="missed">missed: not read, though dense '
-    f'attention puts {MISSED:.0%} or more there</span><span class="token">the reading token</span></p>'
+    '<p class="legend"><mark>read</mark><span>not read</span><span class="missed">missed: not read, though it has '
+    f'{MISSED:.0%} or more of the dense attention</span><span class="token">the reading token</span></p>'
 )
 
 

@@ -97,10 +97,10 @@ def example(name: str) -> Document:
 
 @lru_cache
 def _examples(domain: str) -> list[Document]:
-    """The first long documents, cut to one length at the end of a line."""
+    """The first long documents, cut to one length, between two words."""
     long = [document for document in load_documents(domain, "test") if len(document.text) > EXAMPLE_LENGTH]
     return [Document(document.path, domain, _beginning(document.text)) for document in long[:3]]
 
 
 def _beginning(text: str) -> str:
-    return text[: text.rfind("\n", 0, EXAMPLE_LENGTH)]
+    return text[: text.rfind(" ", 0, EXAMPLE_LENGTH)].rstrip()

@@ -47,22 +47,25 @@ class Sample:
 def write_in_turns(
     pair: Pair, prompt: Int[Tensor, " tokens"], count: int, *, temperature: int | float, seed: int
 ) -> Iterator[dict[str, Sample]]:
-    """Both views' samples, growing by one token each a step; with the same draws, from the same prompt.
+    """Both views' samples after each step of one token each; with the same draws, from the same prompt.
 
-    They take turns, so that a busy moment of the machine hits both alike. The samples handed out are the same objects
-    at every step.
+    They take turns, so that a busy moment of the machine hits both alike. The first tokens, which are waited for, are
+    handed out one by one. The samples are the same objects at every step.
     """
     samples = {name: Sample() for name in pair.views}
     streams = {
         name: generate_tokens(view, prompt[None], count, temperature=float(temperature), seed=seed)
         for name, view in pair.views.items()
     }
-    for _ in range(count):
+    for step in range(count):
         for name, sample in samples.items():
             started = time.perf_counter()
             sample.tokens.append(int(next(streams[name])))
             sample.ms.append(1e3 * (time.perf_counter() - started))
-        yield samples
+            if step == 0:
+                yield samples
+        if step > 0:
+            yield samples
 
 
 def shared_start(samples: dict[str, Sample]) -> int:
