@@ -18,6 +18,7 @@ ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "mode
 # What comes in is looked at by `inputs` alone: Gradio's own checks would print tracebacks.
 UNTOUCHED: dict[str, Any] = {"preprocess": False}
 _WAITING = 32
+_CSS = ".block .html-container { padding: 0; } .picture img { max-width: 100%; height: auto; }"
 
 
 def gradio() -> Any:
@@ -88,5 +89,5 @@ def launch(page: Any, *, port: int | None = None, browser: bool = False, css: st
         pwa=False,
         root_path="",
         theme=theme,
-        css=css,
+        css=_CSS + css,
     )

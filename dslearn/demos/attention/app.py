@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dslearn.demos.attention.drawing import CSS, SCROLL_TO_END, heads_as_html, text_as_html
+from dslearn.demos.attention.drawing import PAGE_CSS, SCROLL_TO_END, heads_as_html, text_as_html
 from dslearn.demos.attention.pair import EXAMPLES, Pair, example, load_pair
 from dslearn.demos.attention.reading import read_text
 from dslearn.demos.attention.timing import LENGTHS, time_lengths
@@ -18,6 +18,8 @@ from dslearn.demos.attention.writing import Sample, likeliest, shared_start, wri
 from dslearn.demos.inputs import number, one_of, text_of, whole_number
 from dslearn.demos.serve import ONE_AT_A_TIME, UNTOUCHED, gradio, told_plainly
 from dslearn.plots import crossover
+
+__all__ = ["PAGE_CSS", "build", "load"]
 
 TITLE = "What does sparse attention read?"
 CHAPTER = "http://127.0.0.1:8888/lab/tree/chapters/01_sparse_attention.ipynb"
@@ -261,9 +263,3 @@ def _budget_told(tokens: int, budget: int) -> str:
 
 def _machine() -> str:
     return f"Measured on {platform.machine()}, {torch.get_num_threads()} threads."
-
-
-PAGE_CSS = (
-    CSS
-    + ".block .html-container { padding: 0; } .picture img { max-width: 100%; height: auto; } footer { margin-top: 1rem; }"
-)

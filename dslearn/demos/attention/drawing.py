@@ -12,7 +12,7 @@ from dslearn.demos.attention.reading import Reading, Readings
 
 MISSED = 0.01  # share of dense attention from which on an unread block is called missed
 
-CSS = """
+PAGE_CSS = """
 .reading { --read: #0072b2; --missed: #b34700; --tint: #0072b224; --quiet: #5c6066; --rule: #d4d1ca; --page: #fbfaf7; }
 .dark .reading { --read: #6cb9ea; --missed: #ff9d5c; --tint: #6cb9ea33; --quiet: #a9adb3; --rule: #57534e;
   --page: #1c1917; }
@@ -21,10 +21,11 @@ CSS = """
   font: .84rem/1.75 ui-monospace, Menlo, Consolas, monospace; tab-size: 4; unicode-bidi: isolate; }
 .reading .text, .reading .text span { color: var(--quiet); }
 .reading .text:focus-visible { outline: 2px solid var(--read); outline-offset: 2px; }
-.reading mark, .reading .text mark { color: var(--body-text-color); background: var(--tint); border-bottom: 2px solid var(--read); }
-.reading .missed { border-bottom: 2px dashed var(--missed); }
-.reading .token, .reading .text span.token { color: var(--body-text-color); font-weight: 700; outline: 2px solid var(--missed);
-  outline-offset: 1px; border-radius: 2px; }
+.reading mark, .reading .text mark { color: var(--body-text-color); background: var(--tint);
+  border-bottom: 2px solid var(--read); padding-bottom: 2px; }
+.reading .missed { border-bottom: 2px dashed var(--missed); padding-bottom: 2px; }
+.reading .token, .reading .text span.token { color: var(--body-text-color); font-weight: 700;
+  outline: 2px solid var(--missed); outline-offset: 1px; border-radius: 2px; }
 .reading .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: .5rem 0; font-size: .9rem; }
 .reading table { width: 100%; table-layout: fixed; border-collapse: collapse; font-size: .85rem; }
 .reading caption { text-align: left; padding-bottom: .4rem; color: var(--body-text-color); }
