@@ -46,10 +46,10 @@ def number(
     Raises:
         InputError: it is none; true, false and NaN are none.
     """
-    is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not is_number or not lowest <= given <= highest:  # NaN is never between two numbers
-        raise InputError(f"{name} must be {kind} from {lowest} to {highest}, not {shown(given)}.")
-    return given
+    # NaN is never between two numbers.
+    if isinstance(given, int | float) and not isinstance(given, bool) and lowest <= given <= highest:
+        return given
+    raise InputError(f"{name} must be {kind} from {lowest} to {highest}, not {shown(given)}.")
 
 
 def one_of(given: object, name: str, allowed: tuple[str, ...]) -> str:

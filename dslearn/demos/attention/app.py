@@ -99,6 +99,7 @@ class Answers:
         prompt, shortened = pair.encode(words, pair.context - length)
         about = _cut_short(len(prompt)) if shortened else ""
         guesses: dict[str, dict[str, float]] = {}
+        samples: dict[str, Sample] = {}
         for samples in write_in_turns(pair, prompt, length, temperature=warmth, seed=start):
             yield self._written(samples, guesses, about + _agreement(samples))
             if not guesses and samples["sparse"].tokens:  # not before the first tokens are shown: they take as long

@@ -14,7 +14,7 @@ from dslearn.data import Document, Tokenizer, load_bpe, load_documents
 from dslearn.models import LanguageModel, load_card, load_model
 
 _LONGEST_TOKEN = 64  # characters; a longer one would only shorten a text that is too long anyway
-EXAMPLE_LENGTH = 6000  # characters: more than the budget of keys, less than the context
+EXAMPLE_LENGTH = 5000  # characters: more than the budget of keys, less than the context
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Pair:
         """
         if model.config.attention != "sparse":
             raise ValueError(f"the demo compares both ways of one sparse model; got {model.config.attention} attention")
-        views = [copy.deepcopy(model, {id(weight): weight for weight in model.parameters()}) for _ in range(2)]
-        for view, stage in zip(views, ("dense", "sparse"), strict=True):
-            view.set_stage(stage)
-        return cls(*views, tokenizer, context)
+        dense, sparse = (copy.deepcopy(model, {id(weight): weight for weight in model.parameters()}) for _ in range(2))
+        dense.set_stage("dense")
+        sparse.set_stage("sparse")
+        return cls(dense, sparse, tokenizer, context)
 
     @property
     def views(self) -> dict[str, LanguageModel]:
