@@ -44,7 +44,7 @@ def test_tokens_after_the_reading_one_are_hidden_and_counted() -> None:
     readings = by_hand()
     drawn = Markup(text_as_html(readings, readings.at(2, 0, 0), title=""))
     assert drawn.of_class["text"] == ["abc"]
-    assert "The 3 tokens after it are hidden" in drawn.text
+    assert "3 later hidden" in drawn.text
 
 
 def test_the_table_has_each_head_and_points_at_the_chosen_one(pair: Pair) -> None:

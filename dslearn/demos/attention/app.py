@@ -167,15 +167,15 @@ def build(pair: Pair) -> Any:
 
 def _reading_part(gr: Any, answers: Answers, page: Any, text: Any) -> Any:
     """Returns what shows the text after an event: it takes the event's method to go on with."""
-    pair = answers.pair
+    config, context = answers.pair.sparse.config, answers.pair.context
     gr.Markdown(
         "Each head of each layer chooses for every token which blocks of earlier tokens it reads. Move the reading "
         f"token back through the text, and compare heads: some stay near, some fetch a line from far away. {BUILT}"
     )
     with gr.Row():
-        layer = gr.Radio([*range(1, pair.sparse.config.num_layers + 1)], value=1, label="Layer")
-        head = gr.Radio([*range(1, pair.sparse.config.num_heads + 1)], value=1, label="Head")
-        token = gr.Slider(1, pair.context, pair.context, step=1, label="Reading token", buttons=[])
+        layer = gr.Radio(_numbered("layer", config.num_layers), value=1, label="Layer")
+        head = gr.Radio(_numbered("head", config.num_heads), value=1, label="Head")
+        token = gr.Slider(1, context, context, step=1, label="Reading token", buttons=[])
     button = gr.Button("Show what is read", variant="primary")
     marked, heads = gr.HTML(js_on_load=SCROLL_TO_END), gr.HTML(js_on_load=None)
     with gr.Accordion("The same as numbers, as the API gives them", open=False):
@@ -243,6 +243,11 @@ def _introduction(pair: Pair) -> str:
         f"prove, train and time all that in [chapter 01, *Sparse attention*]({CHAPTER}) (links to it work while "
         "`dslearn lab` runs)."
     )
+
+
+def _numbered(what: str, count: int) -> list[tuple[str, int]]:
+    """Choices that name themselves: a screen reader does not connect them with their heading."""
+    return [(f"{what} {number}", number) for number in range(1, count + 1)]
 
 
 def _cut_short(tokens: int) -> str:

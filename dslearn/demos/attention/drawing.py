@@ -55,7 +55,7 @@ def text_as_html(readings: Readings, reading: Reading, *, title: str) -> str:
     """The text up to the reading token, block by block; ``title`` is plain text."""
     spans = [_block(readings, reading, block) for block in range(reading.token // reading.block_size + 1)]
     later = len(readings.pieces) - reading.keys
-    after = f"<p>The {later:,} tokens after it are hidden: a token never reads ahead.</p>" if later else ""
+    after = f"<p>{later:,} later hidden: a token never reads ahead.</p>" if later else ""
     return (
         f'<div class="reading"><p>{html.escape(title)}</p>{LEGEND}'
         '<div class="text" dir="auto" role="group" tabindex="0" aria-label="The text up to the reading token">'
