@@ -41,7 +41,7 @@ def told_plainly() -> Iterator[None]:
         yield
     except InputError as error:
         # The message is shown as HTML.
-        raise gradio().Error(html.escape(str(error)), title="Not quite", print_exception=False) from None
+        raise gradio().Error(html.escape(str(error)), print_exception=False) from None
 
 
 def serve(page: Any, *, port: int, browser: bool, css: str = "") -> None:
@@ -65,13 +65,6 @@ def launch(page: Any, *, port: int | None = None, browser: bool = False, css: st
 
     Every switch is set here, whatever the environment's GRADIO_ variables say.
     """
-    gr = gradio()
-    theme = gr.themes.Default(primary_hue="blue", neutral_hue="stone").set(
-        button_primary_background_fill="*primary_700",
-        button_primary_background_fill_hover="*primary_800",
-        button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_600",
-    )
     page.queue(max_size=_WAITING, default_concurrency_limit=1)
     page.launch(
         server_name=ADDRESS,
@@ -88,6 +81,22 @@ def launch(page: Any, *, port: int | None = None, browser: bool = False, css: st
         mcp_server=False,
         pwa=False,
         root_path="",
-        theme=theme,
+        theme=_theme(),
         css=_CSS + css,
+    )
+
+
+def _theme() -> Any:
+    """Gradio's own, whose fonts it ships itself, with enough contrast for small print and buttons."""
+    return (
+        gradio()
+        .themes.Default(primary_hue="blue", neutral_hue="stone")
+        .set(
+            body_text_color_subdued="*neutral_600",
+            block_info_text_color="*neutral_600",
+            button_primary_background_fill="*primary_700",
+            button_primary_background_fill_hover="*primary_800",
+            button_primary_background_fill_dark="*primary_700",
+            button_primary_background_fill_hover_dark="*primary_600",
+        )
     )
