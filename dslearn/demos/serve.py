@@ -44,6 +44,21 @@ def told_plainly() -> Iterator[None]:
         raise gradio().Error(html.escape(str(error)), print_exception=False) from None
 
 
+def new_page(title: str) -> Any:
+    """An empty Gradio ``Blocks``, to be filled in a ``with``."""
+    page = gradio().Blocks(title=title, analytics_enabled=False)
+    page.validate_inputs = _require_all  # Gradio's own would print a traceback
+    return page
+
+
+def _require_all(function: Any, given: list[Any]) -> None:
+    """Tell a caller of the API which values a call needs, if some are missing."""
+    needed = [component.label for component in function.inputs]
+    with told_plainly():
+        if len(given) < len(needed):
+            raise InputError(f"The call needs {len(needed)} values ({', '.join(needed)}), not {len(given)}.")
+
+
 def serve(page: Any, *, port: int, browser: bool, css: str = "") -> None:
     """Serve a page on this machine only, until Ctrl-C.
 

@@ -147,6 +147,15 @@ def test_times_grow_into_a_picture(client: Client) -> None:
     assert told.startswith("Time in ms against length for dense and sparse")
 
 
+def test_missing_values_are_named(client: Client, demo: Served) -> None:
+    words = r"The call needs 4 values \(Text or code, Layer, Head, Reading token\), not 1\."
+    with pytest.raises(AppError, match=words):
+        AppError, match=r"The call needs 4 values \(Text or code, Layer, Head, Reading token\), not 1\."
+    ):
+        call_plainly(client, "read", {"text": "a"})
+    assert "Traceback" not in demo.printed
+
+
 def test_malformed_calls_get_words_and_neither_traceback_nor_markup(client: Client, demo: Served) -> None:
     wrong = [f"{one.name}: {problem}" for one in CALLS if (problem := problem_of(client, one))]
     assert wrong == []

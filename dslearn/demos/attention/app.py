@@ -16,7 +16,7 @@ from dslearn.demos.attention.reading import read_text
 from dslearn.demos.attention.timing import LENGTHS, time_lengths
 from dslearn.demos.attention.writing import Sample, likeliest, shared_start, write_in_turns
 from dslearn.demos.inputs import number, one_of, text_of, whole_number
-from dslearn.demos.serve import ONE_AT_A_TIME, UNTOUCHED, gradio, told_plainly
+from dslearn.demos.serve import ONE_AT_A_TIME, UNTOUCHED, gradio, new_page, told_plainly
 from dslearn.plots import crossover
 
 __all__ = ["PAGE_CSS", "build", "load"]
@@ -144,7 +144,7 @@ def build(pair: Pair) -> Any:
     """
     gr = gradio()
     answers = Answers(pair)
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+    with new_page(TITLE) as page:
         gr.Markdown(_introduction(pair))
         text = gr.Textbox(
             example(EXAMPLES[0]).text, label="Text or code", lines=5, max_lines=8, info="Write, or paste your own."

@@ -26,7 +26,7 @@ PAGE_CSS = """
 .reading .missed { border-bottom: 2px dashed var(--missed); padding-bottom: 2px; }
 .reading .token, .reading .text span.token { color: var(--body-text-color); font-weight: 700;
   outline: 2px solid var(--missed); outline-offset: 1px; border-radius: 2px; }
-.reading .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: .5rem 0; font-size: .9rem; }
+.reading .legend { display: flex; flex-wrap: wrap; gap: .6rem 1.2rem; margin: .5rem 0; font-size: .9rem; }
 .reading table { width: 100%; table-layout: fixed; border-collapse: collapse; font-size: .85rem; }
 .reading caption { text-align: left; padding-bottom: .4rem; color: var(--body-text-color); }
 .reading th, .reading td { padding: .3rem .4rem; border: 1px solid var(--rule); text-align: left; font-weight: 400;
