@@ -80,6 +80,8 @@ def launch(page: Any, *, port: int | None = None, browser: bool = False, css: st
 
     Every switch is set here, whatever the environment's GRADIO_ variables say.
     """
+    for name in ("no_proxy", "NO_PROXY"):  # Gradio asks its own server whether it is up
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), ADDRESS)))
     page.queue(max_size=_WAITING, default_concurrency_limit=1)
     page.launch(
         server_name=ADDRESS,

@@ -76,6 +76,7 @@ def test_a_damaged_model_is_explained(
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C reaches a child process on POSIX only")
 def test_it_answers_soon_whatever_the_environment_says_and_ends_at_one_interrupt(tmp_path: Path) -> None:
     meddling = {"GRADIO_SHARE": "True", "GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_ANALYTICS_ENABLED": "True"}
+    meddling |= {"HTTP_PROXY": "http://127.0.0.1:9", "GRADIO_ROOT_PATH": "/elsewhere", "GRADIO_MCP_SERVER": "True"}
     with served("attention", tmp_path, meddling) as demo:
         with urllib.request.urlopen(demo.address) as answer:
             assert "What does sparse attention read?" in answer.read().decode()

@@ -150,8 +150,6 @@ def test_times_grow_into_a_picture(client: Client) -> None:
 def test_missing_values_are_named(client: Client, demo: Served) -> None:
     words = r"The call needs 4 values \(Text or code, Layer, Head, Reading token\), not 1\."
     with pytest.raises(AppError, match=words):
-        AppError, match=r"The call needs 4 values \(Text or code, Layer, Head, Reading token\), not 1\."
-    ):
         call_plainly(client, "read", {"text": "a"})
     assert "Traceback" not in demo.printed
 
