@@ -68,18 +68,15 @@ def serve(page: Any, *, port: int, browser: bool, css: str = "") -> None:
     print(f"In some seconds the demo answers, on this machine only, at\n\n    http://{ADDRESS}:{port}/\n")
     print("Ctrl-C here ends it.", flush=True)
     try:
-        launch(page, port=port, browser=browser, css=css)
+        _launch(page, port=port, browser=browser, css=css)
         while page.is_running:
             time.sleep(0.1)
     finally:
         page.close(verbose=False)
 
 
-def launch(page: Any, *, port: int | None = None, browser: bool = False, css: str = "") -> None:
-    """Start the server in the background; no ``port`` means a free one. Nothing leaves this machine.
-
-    Every switch is set here, whatever the environment's GRADIO_ variables say.
-    """
+def _launch(page: Any, *, port: int, browser: bool, css: str) -> None:
+    """Start the server in the background, for this machine only, whatever the environment's GRADIO_ variables say."""
     for name in ("no_proxy", "NO_PROXY"):  # Gradio asks its own server whether it is up
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), ADDRESS)))
     page.queue(max_size=_WAITING, default_concurrency_limit=1)
