@@ -25,7 +25,7 @@ PAGE_CSS = """
   border-bottom: 2px solid var(--read); padding-bottom: 2px; }
 .reading .missed { border-bottom: 2px dashed var(--missed); padding-bottom: 2px; }
 .reading .token, .reading .text span.token { color: var(--body-text-color); font-weight: 700;
-  outline: 2px solid var(--missed); outline-offset: 1px; border-radius: 2px; }
+  outline: 2px solid var(--missed); outline-offset: 1px; border-radius: 2px; margin: 0 3px; }
 .reading .legend { display: flex; flex-wrap: wrap; gap: .6rem 1.2rem; margin: .5rem 0; font-size: .9rem; }
 .reading table { width: 100%; table-layout: fixed; border-collapse: collapse; font-size: .85rem; }
 .reading caption { text-align: left; padding-bottom: .4rem; color: var(--body-text-color); }
