@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 from tests.book.site import build, sources
 from tests.browser.chromium import screenshot
 
-PAGES = [*sources(), "search", "genindex", "index"]
+PAGES = [*sources(), "search", "genindex", "py-modindex", "index"]
 WIDTHS = {"phone": 390, "tablet": 768, "laptop": 1280}
 HEIGHT = 900
 # axe would read the style sheets by requests, which a page from the file system may not make.
