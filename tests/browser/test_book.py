@@ -10,17 +10,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
 from tests.book.site import build, sources
-from tests.browser.chromium import screenshot
+from tests.browser.chromium import screenshot, serious
 
 PAGES = [*sources(), "search", "genindex", "py-modindex", "index"]
 WIDTHS = {"phone": 390, "tablet": 768, "laptop": 1280}
 HEIGHT = 900
-# axe would read the style sheets by requests, which a page from the file system may not make.
-AXE = {"resultTypes": ["violations"], "preload": False}
 SHOWN = {"book/index", "book/claims", "book/glossary", "book/api/attention", "chapters/01_sparse_attention"}
 SIDEWAYS = """() => [...document.querySelectorAll('article pre')]
   .filter(block => block.scrollWidth > block.clientWidth + 1).map(block => block.textContent.slice(0, 80))"""
@@ -76,18 +73,6 @@ def test_a_page_fits_is_quiet_and_can_be_used_by_everybody(
     # Colours are the same at every width, and looking at each letter's takes long.
     assert serious(page, colours=width == "laptop") == []
     context.close()
-
-
-def serious(page: Page, *, colours: bool) -> list[str]:
-    """What axe-core calls serious or critical, and where."""
-    options = AXE | {"rules": {"color-contrast": {"enabled": colours}}}
-    violations = Axe().run(page, options=options).response["violations"]
-    return [
-        f"{violation['id']}: {node['html'][:200]} {node.get('failureSummary', '')[:300]}"
-        for violation in violations
-        if violation["impact"] in ("serious", "critical")
-        for node in violation["nodes"][:5]
-    ]
 
 
 def test_the_line_has_a_good_measure(page: Page, site: Path) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.chromium import screenshot
+from tests.browser.chromium import screenshot, serious
 from tests.demos.malformed import STRANGE
 from tests.demos.serving import served
 
@@ -56,6 +56,7 @@ def test_a_reader_types_moves_and_sees_what_is_read(address: str, watched: Watch
     page.goto(address)
     expect(marks(page).first).to_be_visible(timeout=30 * SECONDS)
     screenshot(page, "demo_wide", full_page=True)
+    assert serious(page) == []
 
     show(page, "import math\n\ndef area(radius):\n    return math.pi * radius")
     expect(page.locator(".reading .text")).to_have_text(re.compile(r"return math\.pi \* radius$"))
