@@ -21,7 +21,8 @@ function standIn(state) {
   };
 }
 
-for (const place of document.querySelectorAll(".dslearn-static:not([data-alive])")) {
+for (const place of document.querySelectorAll(".dslearn-static")) {
+  if ("alive" in place.dataset) continue; // every explorer brings this script, and they wait for each other below
   place.dataset.alive = "";
   const [state, script] = place.querySelectorAll('script[type="application/json"]');
   const address = URL.createObjectURL(new Blob([JSON.parse(script.textContent)], { type: "text/javascript" }));

@@ -179,6 +179,21 @@ def test_first_paint(chromium: Browser, address: str) -> None:
     assert sorted(times)[2] <= FIRST_PAINT_MS
 
 
+def test_two_on_a_page_live_each_by_itself(page: Page, explorer: SparseMaskExplorer, tmp_path: Path) -> None:
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    other = SparseMaskExplorer(pattern="window", tokens=64)
+    path = tmp_path / "page.html"
+    path.write_text(PAGE.format(fragment=explorer.as_html() + other.as_html()), encoding="utf-8")
+    page.goto(path.as_uri())
+    expect(page.locator("canvas.mask")).to_have_count(2)
+    first, second = (page.locator(".dslearn-explorer").nth(at) for at in range(2))
+    second.locator("canvas.mask").press("Home")
+    expect(second.locator(".sentence")).to_contain_text("Token 0 reads")
+    expect(first.locator(".sentence")).to_contain_text("Token 768 reads")
+    assert complaints == [] and page.locator(".dslearn-picture").count() == 0
+
+
 def test_without_javascript_the_picture_stays(chromium: Browser, address: str) -> None:
     page = chromium.new_context(java_script_enabled=False).new_page()
     page.goto(address)
