@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dslearn.moe.balance import sequence_loss, switch_loss
 from dslearn.moe.capacity import capacity_of, position_in_expert, reroute, with_room
+from dslearn.moe.convert import from_transformers
 from dslearn.moe.experts import Experts
 from dslearn.moe.layer import MoE
 from dslearn.moe.load import LoadReport, load_report
@@ -18,6 +19,7 @@ __all__ = [
     "Router",
     "Routing",
     "capacity_of",
+    "from_transformers",
     "load_report",
     "place_experts",
     "position_in_expert",

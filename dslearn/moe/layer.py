@@ -39,7 +39,7 @@ class MoE(nn.Module):
         num_groups, top_groups: experts stand in groups and a token's come from the best groups alone; None for none.
         renormalize: a token's weights sum to one.
         routed_scale: what its weights are multiplied with.
-        routing: "token": tokens choose experts. "expert": each expert takes the tokens it prefers, as many as any other;
+        routing: "token": tokens choose experts. "expert": each expert takes the tokens it prefers, as many as another;
             an even load, but a token's experts then depend on later tokens: not for a causal model.
 
     Raises:
