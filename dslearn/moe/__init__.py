@@ -6,18 +6,21 @@ from dslearn.moe.balance import sequence_loss, switch_loss
 from dslearn.moe.capacity import capacity_of, position_in_expert, reroute, with_room
 from dslearn.moe.convert import from_transformers
 from dslearn.moe.experts import Experts
-from dslearn.moe.layer import MoE
+from dslearn.moe.layer import Balance, MoE, Overflow
 from dslearn.moe.load import LoadReport, load_report
 from dslearn.moe.placement import Placement, place_experts
-from dslearn.moe.router import Router, Routing, weigh, within_groups
+from dslearn.moe.router import Router, Routing, Score, weigh, within_groups
 
 __all__ = [
+    "Balance",
     "Experts",
     "LoadReport",
     "MoE",
+    "Overflow",
     "Placement",
     "Router",
     "Routing",
+    "Score",
     "capacity_of",
     "from_transformers",
     "load_report",
