@@ -90,14 +90,31 @@ class MoE(nn.Module):
         Raises:
             ValueError: there is no token, or a score is NaN.
         """
+        routing, tokens = self.route(x), x.reshape(-1, self.dim)
+        out = self.experts(tokens, routing.token, routing.expert, routing.weight)
+        return self.with_shared(tokens, out).view_as(x)
+
+    def route(self, x: Float[Tensor, "*batch tokens dim"]) -> Routing:
+        """Which token goes to which expert, with which weight; it is kept, without its graph, as ``routing``.
+
+        Raises:
+            ValueError: there is no token, or a score is NaN.
+        """
         if not x.numel():
             raise ValueError(f"a mixture needs at least one token; got the shape {tuple(x.shape)}")
-        tokens = x.reshape(-1, self.dim)
-        scores = self.router(tokens)
+        scores = self.router(x.reshape(-1, self.dim))
         routing = self._experts_choose(scores) if self.who == "expert" else self._tokens_choose(scores, x.shape[:-1])
         self.routing = routing.detached()
-        out = self.experts(tokens, routing.token, routing.expert, routing.weight)
-        return (out if self.shared is None else out + self._all_share(tokens)).view_as(x)
+        return routing
+
+    def with_shared(
+        self, x: Float[Tensor, "tokens dim"], out: Float[Tensor, "tokens dim"]
+    ) -> Float[Tensor, "tokens dim"]:
+        """``out`` and, added to it, what the shared experts make of every token."""
+        if self.shared is None:
+            return out
+        everybody = torch.arange(len(x), device=x.device)
+        return out + self.shared(x, everybody, torch.zeros_like(everybody), torch.ones_like(everybody))
 
     def report(self) -> LoadReport:
         """How even the loads of the last forward pass were.
@@ -175,11 +192,6 @@ class MoE(nn.Module):
             return switch_loss(scores, wanted)
         tokens = shape[-1]
         return sequence_loss(scores.unflatten(0, (-1, tokens)), wanted.unflatten(0, (-1, tokens)))
-
-    def _all_share(self, tokens: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens dim"]:
-        assert self.shared is not None
-        everybody = torch.arange(len(tokens), device=tokens.device)
-        return self.shared(tokens, everybody, torch.zeros_like(everybody), torch.ones_like(everybody))
 
 
 def _check_sizes(dim: int, hidden_dim: int, num_experts: int, top_k: int, num_shared: int) -> None:
