@@ -36,6 +36,7 @@ extensions = [
     "explorer",
     "mathml",
     "notebooks",
+    "signatures",
 ]
 include_patterns = [
     "book/*.md",
@@ -91,6 +92,9 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
     "use_download_button": False,  # the extension `notebooks` knows which file a page comes from
     "use_fullscreen_button": False,
+    # Sphinx sizes everything of the class "body", which an explorer has, too.
+    "body_min_width": "0",
+    "body_max_width": "none",
     # One header is enough: the search has its place beside the contents.
     "navbar_start": [],
     "navbar_center": [],

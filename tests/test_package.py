@@ -137,11 +137,12 @@ def test_rooms_import_only_rooms_before_them(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_lightning_and_matplotlib_stay_in_their_rooms(path: Path) -> None:
+def test_lightning_matplotlib_and_gradio_stay_in_their_rooms(path: Path) -> None:
     room = path.relative_to(PACKAGE).parts[0]
     used = {name.partition(".")[0] for name in imports(path)}
     assert room == "training" or not used & {"lightning", "pytorch_lightning"}
     assert room in FLOORS[FLOORS.index("plots") :] or "matplotlib" not in used
+    assert "gradio" not in used  # dslearn.demos.serve alone asks for it, and says which extra brings it
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)

@@ -36,9 +36,9 @@ def _displayed(translator: HTML5Translator, node: nodes.math_block) -> None:
 
 def _spaced(mathml: str) -> str:
     """As TeX has it: a thin space on both sides of a function's name but not before a bracket, none around a slash."""
-    mathml = re.sub(r"(</m(?:i|n|row|sub|sup)>)(\s*<mi>\w+</mi>\s*<mo>\u2061)", rf"\1{_THIN}\2", mathml)
-    mathml = re.sub(r"(<mo>\u2061</mo>)(?!\s*<mo[^>]*>\()", rf"\1{_THIN}", mathml)
-    return mathml.replace("<mo>/</mo>", '<mo lspace="0" rspace="0">/</mo>')
+    mathml = re.sub(r"(</m(?:i|n|row|sub|sup)>)(\s*<mi>\w+</mi>\s*<mo>&ApplyFunction;)", rf"\1{_THIN}\2", mathml)
+    mathml = re.sub(r"(<mo>&ApplyFunction;</mo>)(?!\s*<mo[^>]*>\()", rf"\1{_THIN}", mathml)
+    return re.sub(r"<mo[^>]*>/</mo>", '<mo lspace="0" rspace="0" stretchy="false">/</mo>', mathml)
 
 
 def _mathml(node: nodes.Element, *, as_block: bool) -> str:

@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from dslearn.course import VERDICTS, Ledger, Verdict, statements
+from dslearn.course import VERDICTS, Ledger, Measurement, statements
 from dslearn.course.claims import NOT_YET, from_row
 
 
 def results(book: Path) -> dict[str, str]:
-    """Return the substitutions: ``says_dsa_speed``, ``measured_dsa_speed``, ``verdict_dsa_speed`` for each claim; sums.
+    """Return the substitutions: ``says_dsa_speed``, ``value_dsa_speed``, ``verdict_dsa_speed`` for each claim; sums.
 
     ``claims`` is how many there are, ``judged`` how many have a verdict, ``claims_contradicted`` how many this one;
     ``rejections`` is a sentence of the rejection table.
@@ -20,13 +20,14 @@ def results(book: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for claim_id, statement in statements().items():
         row, name = from_row(rows[claim_id]), claim_id.replace("-", "_")
-        words = dict(Verdict(statement, row, None).lines())
-        found |= {
-            f"says_{name}": words["The article says"],
-            f"measured_{name}": words["Measured here"] if row.verdict != NOT_YET else f"{NOT_YET}.",
-            f"verdict_{name}": row.verdict,
-        }
+        found |= {f"says_{name}": statement.says, f"value_{name}": _value(row), f"verdict_{name}": row.verdict}
     return found | _counts(Counter(row["verdict"] for row in rows.values())) | {"rejections": _rejections(book)}
+
+
+def _value(row: Measurement) -> str:
+    if row.verdict == NOT_YET:
+        return NOT_YET
+    return f"{row.value()}, against {row.baseline}" if row.baseline else row.value()
 
 
 def _counts(verdicts: Counter[str]) -> dict[str, str]:

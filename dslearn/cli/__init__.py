@@ -1,4 +1,4 @@
-"""The command ``dslearn``: open the course, judge exercises, build the book, look at the machine, train models."""
+"""The command ``dslearn``: open the course, judge exercises, show a demo, build the book, train models."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from dslearn import __version__
 from dslearn._extras import MissingExtraError
+from dslearn.demos import DEMOS
 
 
 class CommandError(Exception):
@@ -46,6 +47,12 @@ def _parser() -> argparse.ArgumentParser:
     progress = commands.add_parser("progress", help="show what is done of the exercises")
     progress.add_argument("--report", metavar="FILE", help="also write it there as Markdown, to be shown around")
     progress.set_defaults(run=_progress)
+
+    demo = commands.add_parser("demo", help="try a chapter's model in the browser, on this machine only")
+    demo.add_argument("name", choices=DEMOS, metavar="NAME", help=f"one of: {', '.join(DEMOS)}")
+    demo.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
+    demo.add_argument("--port", type=_port, default=7860, metavar="N", help="default: %(default)s")
+    demo.set_defaults(run=_demo)
 
     train = commands.add_parser("train", help="train a model that the chapters use; interrupted, it resumes")
     models = train.add_subparsers(title="models", metavar="MODEL", required=True)
@@ -101,6 +108,12 @@ def _book(options: argparse.Namespace) -> int:
     from dslearn.cli.book import build_book
 
     return build_book(browser=options.open)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from dslearn.cli.demo import open_demo
+
+    return open_demo(options.name, port=options.port, browser=not options.no_browser)
 
 
 def _doctor(_: argparse.Namespace) -> int:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 from pathlib import Path
 
 from dslearn._extras import require
 from dslearn.cli import CommandError
+from dslearn.cli.ports import ADDRESS, check_port
 from dslearn.course.ledger import LedgerError
 from dslearn.course.workfolder import offer_exercises
 
 # Jupyter settings of our own: they switch off the extension that asks about news, whatever the user's are.
 _SETTINGS = Path(__file__).with_name("jupyter")
 FIRST_CHAPTER = Path("chapters", "00_start_here.ipynb")
-ADDRESS = "127.0.0.1"
 
 
 def open_lab(*, port: int = 8888, browser: bool = True) -> int:
@@ -27,7 +26,7 @@ def open_lab(*, port: int = 8888, browser: bool = True) -> int:
     """
     labapp = require("jupyterlab.labapp", "course")
     root = find_course()
-    check_port(port)
+    check_port(port, "dslearn lab")
     offer(root)
     token = secrets.token_hex(16)
     page = f"/lab/tree/{FIRST_CHAPTER.as_posix()}"
@@ -65,14 +64,6 @@ def find_course() -> Path:
     )
 
 
-def check_port(port: int) -> None:
-    """Raise ``CommandError``, naming the next free port, if ``port`` is in use."""
-    if not _is_free(port):
-        following = next((other for other in range(port + 1, 65_536) if _is_free(other)), None)
-        remedy = f"; the next free one is {following}: dslearn lab --port {following}" if following else ""
-        raise CommandError(f"port {port} cannot be used, something else holds it{remedy}")
-
-
 def server_arguments(root: Path, *, port: int, page: str, token: str, browser: bool) -> list[str]:
     """JupyterLab's command line: one address, one port, no question at the end, no request elsewhere."""
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -91,14 +82,3 @@ def server_arguments(root: Path, *, port: int, page: str, token: str, browser: b
         "--LabApp.extension_manager=readonly",
         "--Application.log_level=WARN",
     ]
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        if os.name == "posix":  # as the server itself binds; on Windows the option would share a used port
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((ADDRESS, port))
-        except OSError:
-            return False
-        return True

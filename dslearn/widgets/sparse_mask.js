@@ -272,7 +272,7 @@ function render({ model, el }) {
   ];
   const sentence = h("p", { class: "sentence" });
   const beside = h("div", { class: "beside" }, sentence, ladder.element, key(), facts.element);
-  root.append(controls.element, h("div", { class: "body" }, mask.element, beside), text.element);
+  root.append(controls.element, h("div", { class: "views" }, mask.element, beside), text.element);
 
   let s, result, position, reads;
   const markText = oncePerFrame(() => text.show(reads, position, denseWeights(model, position)));

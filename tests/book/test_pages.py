@@ -104,7 +104,7 @@ def test_every_paper_stands_in_the_bibliography_once() -> None:
 def test_the_landing_page_takes_its_results_from_the_records() -> None:
     page = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
     ledger = json.loads((ROOT / "book" / "claims.json").read_text(encoding="utf-8"))["claims"]
-    measured = re.findall(r"\{\{ measured_(\w+) \}\}", page)
+    measured = re.findall(r"\{\{ value_(\w+) \}\}", page)
     assert measured
     for name in measured:
         assert ledger[name.replace("_", "-")]["measured"] is not None

@@ -1,4 +1,4 @@
-"""How the browser tests start Chromium and where they leave what they saw."""
+"""How the browser tests start Chromium, where they leave what they saw, and what axe-core says to it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +21,8 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# axe would read the style sheets by requests, which a page from the file system may not make.
+AXE = {"resultTypes": ["violations"], "preload": False}
 
 
 def unavailable(reason: str) -> NoReturn:
@@ -29,6 +32,19 @@ def unavailable(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def screenshot(page: Page, name: str) -> None:
+def screenshot(page: Page, name: str, *, full_page: bool = False) -> None:
+    """Leave what the browser shows where a developer can look at it."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=full_page)
+
+
+def serious(page: Page, *, colours: bool = True) -> list[str]:
+    """What axe-core calls serious or critical, and where; looking at each letter's colours takes long."""
+    options = AXE | {"rules": {"color-contrast": {"enabled": colours}}}
+    violations = Axe().run(page, options=options).response["violations"]
+    return [
+        f"{violation['id']}: {node['html'][:200]} {node.get('failureSummary', '')[:300]}"
+        for violation in violations
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"][:5]
+    ]

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from dslearn.widgets import SparseMaskExplorer
-from tests.browser.chromium import screenshot
+from tests.browser.chromium import screenshot, serious
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -202,4 +202,5 @@ def test_it_fits(chromium: Browser, address: str, name: str, width: int, scheme:
         expect(page.locator(".sentence")).not_to_contain_text("Token 1,023 ")
         page.wait_for_timeout(800)
     screenshot(page, f"explorer_{name}")
+    assert serious(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -49,7 +49,7 @@ def test_a_held_port_is_named_with_the_next_free_one(
     assert match, said
     offered = int(match[1])
     assert offered > held_port
-    lab.check_port(offered)
+    lab.check_port(offered, "dslearn lab")
 
 
 def test_missing_chapters_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

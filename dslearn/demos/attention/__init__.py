@@ -1,0 +1,1 @@
+"""Chapter 01 to touch: what a trained sparse attention reads, how it writes beside dense, and what it costs."""
