@@ -12,7 +12,7 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_ROOMS = ("data", "attention", "models", "training", "plots", "widgets", "demos", "course")
+_ROOMS = ("data", "attention", "moe", "models", "training", "plots", "widgets", "demos", "course")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from dslearn.moe import Balance, Overflow, Score
+
 AttentionName = Literal["dense", "sparse"]
 SelectorName = Literal["tree", "flat", "window", "random"]
+FeedForwardName = Literal["dense", "moe"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Everything that decides a `LanguageModel`'s parameters and its computation.
 
-    With `tied` the head is the embedding itself; without, a matrix of its own. The fields from `block_size` on shape
-    sparse attention and are read only where `attention="sparse"`.
+    With `tied` the head is the embedding itself; without, a matrix of its own. Fields from `block_size` to `branching`
+    shape sparse attention and are read only where `attention="sparse"`; those from `num_experts` on shape a mixture of
+    experts, as the arguments of `dslearn.moe.MoE` of these names do, and are read only where `feed_forward="moe"`.
 
     Raises:
         ValueError: a field is out of range; the message says what was given and what is allowed.
@@ -34,6 +38,17 @@ class ModelConfig:
     selector: SelectorName = "tree"
     rank: int = 16
     branching: int = 4
+    feed_forward: FeedForwardName = "dense"
+    num_experts: int = 16
+    experts_top_k: int = 2
+    expert_dim: int = 160
+    num_shared: int = 0
+    score: Score = "sigmoid"
+    balance: Balance = "bias"
+    capacity_factor: int | float | None = None
+    overflow: Overflow = "drop"
+    num_groups: int | None = None
+    top_groups: int | None = None
 
     def __post_init__(self) -> None:
         positive = (
@@ -45,12 +60,16 @@ class ModelConfig:
             "block_size",
             "top_k",
             "rank",
+            "num_experts",
+            "experts_top_k",
+            "expert_dim",
         )
         for name in positive:
             _require_int(name, getattr(self, name), at_least=1)
         _require_int("branching", self.branching, at_least=2)
         _require_one_of("attention", self.attention, get_args(AttentionName))
         _require_one_of("selector", self.selector, get_args(SelectorName))
+        _require_one_of("feed_forward", self.feed_forward, get_args(FeedForwardName))
         if self.dim % (2 * self.num_heads):
             raise ValueError(
                 f"dim must be a multiple of 2 * num_heads, so that every head has an even width for the rotary "
@@ -62,10 +81,20 @@ class ModelConfig:
     @property
     def num_parameters(self) -> int:
         """How many numbers the model learns; a tied head shares the embedding's."""
+        return self._count(self.num_experts)
+
+    @property
+    def num_active_parameters(self) -> int:
+        """How many of them one token uses: of the routed experts only its own."""
+        return self._count(self.experts_top_k)
+
+    def _count(self, experts: int) -> int:
         attention = 4 * self.dim * self.dim
         if self.attention == "sparse":
             attention += 2 * self.dim * self.num_heads * self.rank
         feed_forward = 3 * self.dim * self.hidden_dim
+        if self.feed_forward == "moe":
+            feed_forward = 3 * self.dim * self.expert_dim * (experts + self.num_shared) + self.dim * self.num_experts
         norms = (2 * self.num_layers + 2) * self.dim
         tables = 1 if self.tied else 2
         return tables * self.vocab_size * self.dim + self.num_layers * (attention + feed_forward) + norms

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dslearn.attention import AttentionCache, DenseAttention, DynamicSparseAttention
 from dslearn.models.config import ModelConfig
+from dslearn.moe import MoE
 
 Stage = Literal["dense", "warmup", "sparse"]
 
@@ -40,7 +41,7 @@ class Block(nn.Module):
         self.attention_norm = nn.RMSNorm(config.dim)
         self.attention = make_attention(config)
         self.feed_forward_norm = nn.RMSNorm(config.dim)
-        self.feed_forward = SwiGLU(config.dim, config.hidden_dim)
+        self.feed_forward = make_feed_forward(config)
 
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], cache: AttentionCache | None = None
@@ -99,6 +100,12 @@ class LanguageModel(nn.Module):
         ]
 
     @property
+    def mixtures(self) -> list[MoE]:
+        """The mixtures of experts, from the first layer to the last; empty where feed-forward is dense."""
+        layers = (block.feed_forward for block in self.blocks)
+        return [layer for layer in layers if isinstance(layer, MoE)]
+
+    @property
     def attention_layers(self) -> list[DenseAttention | DynamicSparseAttention]:
         """The attention layers, from the first to the last."""
         return [block.attention for block in self.blocks]  # pyright: ignore[reportReturnType]
@@ -147,6 +154,25 @@ def make_attention(config: ModelConfig) -> DenseAttention | DynamicSparseAttenti
     )
 
 
+def make_feed_forward(config: ModelConfig) -> SwiGLU | MoE:
+    """The feed-forward layer that a configuration names."""
+    if config.feed_forward == "dense":
+        return SwiGLU(config.dim, config.hidden_dim)
+    return MoE(
+        config.dim,
+        config.expert_dim,
+        config.num_experts,
+        config.experts_top_k,
+        num_shared=config.num_shared,
+        score=config.score,
+        balance=config.balance,
+        capacity_factor=config.capacity_factor,
+        overflow=config.overflow,
+        num_groups=config.num_groups,
+        top_groups=config.top_groups,
+    )
+
+
 def with_sparse_attention(model: LanguageModel, *, seed: int = 0, **shape: int | str) -> LanguageModel:
     """A copy of a trained dense model whose layers choose what they read; the selectors are new, all else is kept.
 
@@ -171,8 +197,8 @@ def with_sparse_attention(model: LanguageModel, *, seed: int = 0, **shape: int |
 def initialize(model: LanguageModel, seed: int) -> None:
     """Draw the weights anew: N(0, .02²) for the embedding, uniform of variance 1/(3·fan-in) for the other matrices.
 
-    The two matrices that write to the stream (attention.out, feed_forward.down) start at zero, so that every layer
-    begins as the identity and depth does not change the size of the first steps.
+    The two matrices that write to the stream (attention.out, feed_forward.down, an expert's too) start at zero, so that
+    every layer begins as the identity and depth does not change the size of the first steps.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
@@ -180,8 +206,8 @@ def initialize(model: LanguageModel, seed: int) -> None:
             parameter.fill_(1.0)
         elif name == "embedding.weight":
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.02)
-        elif name.endswith(("attention.out.weight", "feed_forward.down.weight")):
+        elif name.endswith(("attention.out.weight", "down.weight", ".down")):
             parameter.zero_()
         else:
             uniform = torch.rand(parameter.shape, generator=generator) * 2 - 1
-            parameter.copy_(uniform * parameter.shape[1] ** -0.5)
+            parameter.copy_(uniform * parameter.shape[-1] ** -0.5)
