@@ -135,7 +135,8 @@ def test_widgets_and_their_kernel_follow_each_other(course: Path, address: str, 
     mask.press("End")
     shown.get_by_label("Budget in blocks").press("ArrowRight")
     expect(shown.locator(".sentence")).to_contain_text("Token 1,023 reads 64 of")
-    screenshot(page, "lab_explorer")
+    page.wait_for_timeout(500)  # the levels of the search fade in
+    screenshot(page, "lab_explorer")  # the README's picture
     run_cell(page, printed)
     expect(printed.locator(".jp-OutputArea-output")).to_have_text("tree 1023 8")
     run_cell(page, assigned)
