@@ -40,6 +40,24 @@ function chooseNearest(units, s, blocks) {
     for (let i = 0; i < s.topK; i++) blocks[u * s.topK + i] = Math.floor((u * s.queryBlock) / s.blockSize) - i;
 }
 
+const NUMBER = 4; // bytes of a float32
+
+/** What a choice costs, in multiply-adds and bytes, beside dense attention over the same tokens. */
+function costs(result, s, dim, rank) {
+  const pairs = (s.tokens * (s.tokens + 1)) / 2;
+  const summary = s.pattern === "token" ? rank : 2 * rank; // numbers in a token's, or a node's, index entry
+  let entries = s.pattern === "token" ? s.tokens : 0;
+  if (s.pattern === "flat" || s.pattern === "tree")
+    for (let span = s.blockSize; span <= s.tokens; span *= s.branching) entries += Math.floor(s.tokens / span);
+  return {
+    pairs,
+    dense: pairs * 2 * dim,
+    made: result.kept * 2 * dim + result.scorings * summary,
+    cache: s.tokens * 2 * dim * NUMBER,
+    index: entries * summary * NUMBER,
+  };
+}
+
 /** The published token indexer's way: every token up to itself gets a score, the best stay. */
 function chooseTokens(q, k, rank, s) {
   const budget = Math.min(s.topK * s.blockSize, s.tokens);

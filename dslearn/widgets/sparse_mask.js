@@ -8,7 +8,6 @@ const PATTERNS = [
   ["token", "single tokens, each scored"],
 ];
 const SIDE = 512; // pixels of the mask's picture; longer texts share them
-const NUMBER = 4; // bytes of a float32
 
 function settings(model) {
   return {
@@ -30,22 +29,6 @@ function features(model, name) {
     : new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
   const size = available * rank;
   return Float64Array.from(all.subarray(model.get("head") * size, (model.get("head") + 1) * size));
-}
-
-/** What a choice costs, in multiply-adds and bytes, beside dense attention over the same tokens. */
-function costs(result, s, dim, rank) {
-  const pairs = (s.tokens * (s.tokens + 1)) / 2;
-  const summary = s.pattern === "token" ? rank : 2 * rank; // numbers in a token's, or a node's, index entry
-  let entries = s.pattern === "token" ? s.tokens : 0;
-  if (s.pattern === "flat" || s.pattern === "tree")
-    for (let span = s.blockSize; span <= s.tokens; span *= s.branching) entries += Math.floor(s.tokens / span);
-  return {
-    pairs,
-    dense: pairs * 2 * dim,
-    made: result.kept * 2 * dim + result.scorings * summary,
-    cache: s.tokens * 2 * dim * NUMBER,
-    index: entries * summary * NUMBER,
-  };
 }
 
 function makeControls(model, write) {

@@ -141,6 +141,7 @@ def test_it_fits_every_screen(address: str, watched: Watched, name: str, width: 
     page.goto(f"{address}?__theme={theme}")
     expect(marks(page).first).to_be_visible(timeout=30 * SECONDS)
     screenshot(page, name, full_page=True)
+    assert serious(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     watched.assert_quiet()
 

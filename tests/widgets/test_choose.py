@@ -34,6 +34,8 @@ def settings(draw: random.Random) -> dict[str, Any]:
         "top_k": draw.randint(1, 6),
         "query_block": draw.choice([1, draw.choice(divisors)]),
         "branching": draw.randint(2, 5),
+        "dim": draw.choice([8, 64]),
+        "index_rank": draw.choice([4, 16]),
     }
 
 
@@ -85,6 +87,28 @@ def test_scorings_are_those_of_the_librarys_own_search(cases) -> None:
     assert [answer["traced"] for answer in searched] == [answer["scorings"] for answer in searched]
 
 
+def test_costs_are_counted_from_masks_and_trees(cases) -> None:
+    for case in cases:
+        explorer, told = case.explorer, case.answer["costs"]
+        tokens, dim, rank = explorer.tokens, explorer.dim, explorer.index_rank
+        searched, by_token = explorer.pattern in ("flat", "tree"), explorer.pattern == "token"
+        width = rank if by_token else 2 * rank  # a node is a row of maxima and minima
+        kept = int(explorer.mask().sum())
+        assert told["pairs"] == int(torch.ones(tokens, tokens).tril().sum())
+        assert told["made"] == kept * 2 * dim + library_scorings(case) * width
+        assert told["dense"] == told["pairs"] * 2 * dim
+        entries = tokens if by_token else nodes_of(case) if searched else 0
+        assert told["index"] == torch.empty(entries, width).nbytes
+        assert told["cache"] == 2 * torch.empty(tokens, dim).nbytes
+
+
+def nodes_of(case: Case) -> int:
+    """Complete nodes of the library's tree over the shown keys."""
+    k = case.k[None, :1, : case.explorer.tokens]
+    tree = BlockTree.build(k, block_size=case.explorer.block_size, branching=case.explorer.branching)
+    return sum(tree.count(level) for level in range(len(tree.levels)))
+
+
 def test_the_cases_reach_what_they_are_for(cases) -> None:
     descents = [case for case in cases if case.explorer.pattern == "tree" and max(v.level for v in visits(case))]
     together = [case for case in cases if case.explorer.query_block > 1]
@@ -101,7 +125,7 @@ def test_the_page_of_text_has_the_same_counts() -> None:
 
 
 NAMES = {"pattern": "pattern", "tokens": "tokens", "blockSize": "block_size", "topK": "top_k"}
-NAMES |= {"queryBlock": "query_block", "branching": "branching"}
+NAMES |= {"queryBlock": "query_block", "branching": "branching", "dim": "dim", "indexRank": "index_rank"}
 
 
 def answered(cases: list[Case]) -> list[Case]:
