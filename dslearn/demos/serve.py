@@ -18,7 +18,11 @@ ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "mode
 # What comes in is looked at by `inputs` alone: Gradio's own checks would print tracebacks.
 UNTOUCHED: dict[str, Any] = {"preprocess": False}
 _WAITING = 32
-_CSS = ".block .html-container { padding: 0; } .picture img { max-width: 100%; height: auto; }"
+_CSS = """
+.block .html-container { padding: 0; }
+.picture img { max-width: 100%; height: auto; }
+button[role="tab"].selected { color: var(--link-text-color); }
+"""
 
 
 def gradio() -> Any:
