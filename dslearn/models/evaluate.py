@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from dslearn.data import Document, Tokenizer
 from dslearn.models.transformer import LanguageModel
+from dslearn.moe import LoadReport, load_report
 
 
 @torch.no_grad()
@@ -65,3 +67,46 @@ def evaluate_bits_per_byte(
     if not total_bytes:
         raise ValueError("Bits per byte need text, got documents without a single byte")
     return nats / math.log(2) / total_bytes
+
+
+@dataclass(frozen=True)
+class MixtureUse:
+    """What a model's mixtures did with a text.
+
+    Attributes:
+        nats: mean −ln p of a next token.
+        counts: pairs of token and expert, of each layer and expert.
+        dropped: pairs of each layer that found no room.
+    """
+
+    nats: float
+    counts: Int[Tensor, "layers experts"]
+    dropped: Int[Tensor, " layers"]
+
+    @property
+    def reports(self) -> list[LoadReport]:
+        """How even the loads were, layer by layer."""
+        return [load_report(c, dropped=int(d)) for c, d in zip(self.counts, self.dropped, strict=True)]
+
+
+@torch.no_grad()
+def evaluate_mixture(model: LanguageModel, batch: Int[Tensor, "batch window"], *, rows: int = 8) -> MixtureUse:
+    """Reads a held-out batch, so many rows at once, and adds up who went where.
+
+    Raises:
+        ValueError: the model has no mixture of experts.
+    """
+    if not model.mixtures:
+        raise ValueError("only a model with feed_forward='moe' has mixtures to evaluate")
+    training = model.training
+    model.eval()
+    nats, counts, dropped = 0.0, [], []
+    for part in batch.split(rows):
+        logits = model(part[:, :-1])
+        nats += F.cross_entropy(logits.float().flatten(0, 1), part[:, 1:].flatten(), reduction="sum").item()
+        routings = [layer.routing for layer in model.mixtures if layer.routing is not None]
+        counts.append(torch.stack([routing.counts for routing in routings]))
+        dropped.append(torch.tensor([routing.dropped for routing in routings]))
+    model.train(training)
+    targets = batch[:, 1:].numel()
+    return MixtureUse(nats / targets, torch.stack(counts).sum(dim=0), torch.stack(dropped).sum(dim=0))

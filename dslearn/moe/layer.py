@@ -122,15 +122,22 @@ class MoE(nn.Module):
         Raises:
             RuntimeError: there was none.
         """
-        if self.routing is None:
-            raise RuntimeError("nothing was routed yet: run the layer first")
-        return load_report(self.routing.counts, dropped=self.routing.dropped)
+        return load_report(self._last().counts, dropped=self._last().dropped)
 
     @torch.no_grad()
-    def update_bias(self, rate: int | float = 1e-3) -> None:
-        """Raise the bias of experts that got fewer choices than the mean in the last forward pass, lower the others'.
+    def update_bias(
+        self,
+        rate: int | float = 1e-3,
+        *,
+        wanted: Int[Tensor, " experts"] | Float[Tensor, " experts"] | None = None,
+    ) -> None:
+        """Raise the bias of experts that got fewer choices than the mean, lower the others'; after an optimiser's step.
 
-        b_i ← b_i + rate · sign(mean load − load_i); call it after the optimiser's step.
+        b_i ← b_i + rate · sign(mean load − load_i)
+
+        Args:
+            rate: how far.
+            wanted: how many choices fell on each expert; None for those of the last forward pass.
 
         Raises:
             RuntimeError: nothing was routed yet.
@@ -140,10 +147,15 @@ class MoE(nn.Module):
         """
         if self.balance != "bias":
             raise ValueError(f"only a layer with balance='bias' has a bias to update; this one has {self.balance!r}")
+        if wanted is None:
+            wanted = self._last().wanted
+        load = wanted.to(self.router.bias)
+        self.router.bias += rate * torch.sign(load.mean() - load)
+
+    def _last(self) -> Routing:
         if self.routing is None:
             raise RuntimeError("nothing was routed yet: run the layer first")
-        load = self.routing.wanted.to(self.router.bias)
-        self.router.bias += rate * torch.sign(load.mean() - load)
+        return self.routing
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the last loss: it holds a graph, which cannot be copied, and belongs to one forward pass."""

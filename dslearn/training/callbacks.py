@@ -63,8 +63,8 @@ class SelectorStages(Callback):
 class LearningCurve(Callback):
     """Losses and seconds of every step, and losses on held-out batches now and then, as plain lists.
 
-    `steps` maps "cross_entropy" (nats a token), "selector_loss" and "seconds" (of training, over all interruptions)
-    to one number a step; `valid` holds rows {"step": …, name: nats a token}.
+    `steps` maps "cross_entropy" (nats a token), "selector_loss", "balance_loss" and "seconds" (of training, over all
+    interruptions) to one number a step; `valid` holds rows {"step": …, name: nats a token}.
 
     Args:
         valid: held-out batches by name, shaped like training batches.
@@ -89,7 +89,7 @@ class LearningCurve(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        for name in ("cross_entropy", "selector_loss"):
+        for name in ("cross_entropy", "selector_loss", "balance_loss"):
             if name in outputs:
                 self.steps.setdefault(name, []).append(outputs[name].item())
         self.steps.setdefault("seconds", []).append(time.monotonic() - self._clock)

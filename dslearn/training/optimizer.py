@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
+from dslearn.moe import Router
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -117,10 +119,15 @@ class MuonAdamW(Optimizer):
 
 
 def split_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """(hidden matrices, everything else) among the parameters: embeddings, and heads of their shape, are not hidden."""
+    """(hidden matrices, everything else) among the parameters.
+
+    Embeddings, heads of their shape and routers are not hidden; the experts' stacked matrices are no matrices to Muon.
+    """
     tables = {module.weight.shape for module in model.modules() if isinstance(module, nn.Embedding)}
+    routers = {id(module.weight) for module in model.modules() if isinstance(module, Router)}
     matrices: list[Tensor] = []
     others: list[Tensor] = []
     for parameter in model.parameters():
-        (matrices if parameter.ndim == 2 and parameter.shape not in tables else others).append(parameter)
+        hidden = parameter.ndim == 2 and parameter.shape not in tables and id(parameter) not in routers
+        (matrices if hidden else others).append(parameter)
     return matrices, others

@@ -29,7 +29,7 @@ def loss_by_threads(
 
     Args:
         batch: its rows are divided among the pieces.
-        losses_of: gives scalars by name, the one to minimise under "loss".
+        losses_of: gives scalars and other tensors by name, the one to minimise under "loss".
         threads: at work at the same time, each with one core.
         pieces: into which the batch is cut; it divides the number of rows.
 
@@ -46,7 +46,7 @@ def loss_by_threads(
         return {name: loss.detach() for name, loss in losses.items()}, list(gradients)
 
     results = side_by_side(work, batch.chunk(pieces), threads=threads)
-    losses = {name: torch.stack([part[name] for part, _ in results]).mean() for name in results[0][0]}
+    losses = {name: torch.stack([part[name] for part, _ in results]).mean(dim=0) for name in results[0][0]}
     gradients = [_mean(parts) for parts in zip(*(gradients for _, gradients in results), strict=True)]
     return {**losses, "loss": _Known.apply(losses["loss"], gradients, *parameters)}
 
