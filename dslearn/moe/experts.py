@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from dslearn.moe.kernel import mix_experts
 
 
 class Experts(nn.Module):
@@ -33,22 +34,8 @@ class Experts(nn.Module):
         weight: Tensor,
     ) -> Float[Tensor, "tokens dim"]:
         """Σ weight · expert(x) over each token's pairs; a token without any gets zeros."""
-        by_expert = expert.sort(stable=True).indices
-        token, weight = token[by_expert], weight[by_expert].to(x.dtype)
-        counts = torch.bincount(expert, minlength=len(self.down))
-        out = self._run(x.index_select(0, token), counts) * weight[:, None]
-        return torch.zeros_like(x).index_add(0, token, out)
-
-    def _run(self, x: Float[Tensor, "pairs dim"], counts: Int[Tensor, " experts"]) -> Float[Tensor, "pairs dim"]:
-        """Each expert on its rows, which stand together in the order of the experts."""
-        parts = x.split(counts.tolist())
-        return torch.cat([_swiglu(part, *mine) for part, *mine in zip(parts, self.gate_up, self.down, strict=True)])
+        return mix_experts(x, self.gate_up, self.down, token, expert, weight)
 
     def extra_repr(self) -> str:
         num_experts, dim, hidden_dim = self.down.shape
         return f"num_experts={num_experts}, dim={dim}, hidden_dim={hidden_dim}"
-
-
-def _swiglu(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
-    gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
-    return F.linear(F.silu(gate) * up, down)

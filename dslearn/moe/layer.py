@@ -114,7 +114,7 @@ class MoE(nn.Module):
         if self.shared is None:
             return out
         everybody = torch.arange(len(x), device=x.device)
-        return out + self.shared(x, everybody, torch.zeros_like(everybody), torch.ones_like(everybody))
+        return out + self.shared(x, everybody, torch.zeros_like(everybody), x.new_ones(len(x)))
 
     def report(self) -> LoadReport:
         """How even the loads of the last forward pass were.
