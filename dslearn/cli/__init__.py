@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dslearn import __version__
 from dslearn._extras import MissingExtraError
@@ -60,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     language.add_argument("--folder", default="work/language", help="where it is kept; default: %(default)s")
     language.add_argument("--until", metavar="PHASE", help="the last phase to train; default: all of them")
     language.set_defaults(run=_train_language)
+
+    mixtures = models.add_parser("mixtures", help="four small mixtures of experts: about half an hour on two cores")
+    mixtures.add_argument("--folder", default="work/mixtures", help="where they are kept; default: %(default)s")
+    mixtures.set_defaults(run=_train_mixtures)
 
     book = commands.add_parser("book", help="build the book, a static site, into build/book")
     book.add_argument("--open", action="store_true", help="show it in a browser when it is built")
@@ -125,12 +129,22 @@ def _doctor(_: argparse.Namespace) -> int:
 def _train_language(options: argparse.Namespace) -> int:
     from dslearn.training.recipes import train_language
 
+    return _resumable(lambda: train_language(options.folder, until=options.until), options.folder)
+
+
+def _train_mixtures(options: argparse.Namespace) -> int:
+    from dslearn.training.mixture import train_mixtures
+
+    return _resumable(lambda: train_mixtures(options.folder), options.folder)
+
+
+def _resumable(train: Callable[[], object], folder: str) -> int:
     try:
-        train_language(options.folder, until=options.until)
+        train()
     except KeyboardInterrupt:
         print("\nStopped, and nothing is lost: the same command goes on from here.", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
         raise CommandError(str(error)) from error
-    print(f"The finished model is in {options.folder}")
+    print(f"What was trained is in {folder}")
     return 0

@@ -16,6 +16,7 @@ from dslearn.plots.curves import (  # noqa: E402
 )
 from dslearn.plots.figure import DescribedFigure, figure_with_alt  # noqa: E402
 from dslearn.plots.history import Event, timeline  # noqa: E402
+from dslearn.plots.loads import expert_loads, placed_experts, who_takes_what  # noqa: E402
 from dslearn.plots.sparsity import (  # noqa: E402
     TreeLevel,
     attention_mask,
@@ -31,11 +32,14 @@ __all__ = [
     "bars_with_spread",
     "cost_against_length",
     "crossover",
+    "expert_loads",
     "figure_with_alt",
     "learning_curves",
     "log_slope",
+    "placed_experts",
     "recall_by_distance",
     "selected_blocks_over_text",
     "timeline",
     "tree_descent",
+    "who_takes_what",
 ]

@@ -43,7 +43,7 @@ class BiasBalance(Callback):
         ValueError: the rate is negative, or the share not within 0…1.
     """
 
-    def __init__(self, rate: float = 0.003, *, decay: float = 0.5) -> None:
+    def __init__(self, rate: float = 0.01, *, decay: float = 0.5) -> None:
         if not rate >= 0 or not 0 <= decay <= 1:
             raise ValueError(f"rate must be at least 0 and decay within 0…1; got rate={rate} and decay={decay}")
         self.rate, self.decay = rate, decay
@@ -79,12 +79,12 @@ class MixtureRecipe:
             "expert_dim": 64,
         }
     )
-    steps: int = 800
+    steps: int = 1000
     batch_size: int = 16
     seq_len: int = 256
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     balance_weight: float = 0.01
-    bias_rate: float = 0.003
+    bias_rate: float = 0.01
     prose_share: float = 0.3
     seed: int = 0
 

@@ -14,12 +14,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dslearn import plots
+from dslearn.moe import place_experts
 from dslearn.plots.curves import crossing
 from dslearn.plots.figure import CARD, INK, PALETTE, QUIET, DescribedFigure, median_and_band
 from dslearn.plots.history import _spread_out
 
 LENGTHS = [1024, 2048, 4096, 8192]
 CAUSAL = torch.ones(16, 16, dtype=torch.bool).tril()
+
+LOADS = torch.tensor([[40, 10, 0, 30], [1, 1, 1, 1]])
+PLACED = place_experts(LOADS, num_replicas=8, num_groups=2, num_nodes=2, num_gpus=4)
 
 PICTURES: dict[str, Callable[[], DescribedFigure]] = {
     "cost_against_length": lambda: plots.cost_against_length(LENGTHS, {"dense": [1, 4, 16, 64], "tree": [2, 4, 8, 16]}),
@@ -33,6 +37,9 @@ PICTURES: dict[str, Callable[[], DescribedFigure]] = {
     "bars_with_spread": lambda: plots.bars_with_spread(
         {"a": [1.0, 2, 3], "b": [5]}, quantity="time", unit="ms", reference=("x", 4)
     ),
+    "expert_loads": lambda: plots.expert_loads({"none": [9, 1, 0], "bias": [4, 3, 3]}, capacity=1.2),
+    "who_takes_what": lambda: plots.who_takes_what(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), ["letters", "digits"]),
+    "placed_experts": lambda: plots.placed_experts(PLACED, LOADS, num_nodes=2, num_gpus=4),
     "attention_mask": lambda: plots.attention_mask(
         {"dense": CAUSAL, "own": CAUSAL & CAUSAL.T}, block_size=4, title="T"
     ),
@@ -173,3 +180,28 @@ def _luminance(colour: str) -> float:
 def test_colours_stand_out_from_the_card(colour: str, least: float) -> None:
     """WCAG 2.2: 4.5 for text, 3 for graphics."""
     assert (_luminance(CARD) + 0.05) / (_luminance(colour) + 0.05) >= least
+
+
+def test_loads_are_told_in_even_loads() -> None:
+    alt = plots.expert_loads({"none": [9, 0, 3, 0]}).alt
+    assert "none: from 0.00 to 3.00" in alt
+    for bad in ({}, {"x": [0, 0]}, {"x": [-1, 2]}, {"x": np.ones((1, 2))}):
+        with pytest.raises(ValueError, match="non-negative counts that are not all zero"):
+            plots.expert_loads(bad)
+
+
+def test_each_kind_has_a_row() -> None:
+    assert "letters: expert 0 with 90%" in PICTURES["who_takes_what"]().alt
+    with pytest.raises(ValueError, match=r"a row for each of 1 kinds; got the shape \(2, 2\)"):
+        plots.who_takes_what(torch.eye(2), ["letters"])
+
+
+def test_a_placement_shows_the_loads_it_makes() -> None:
+    figure = PICTURES["placed_experts"]()
+    sums = PLACED.gpu_loads(LOADS.double(), 4)[0]
+    assert [f"load {load:.0f}" in figure.alt for load in sums] == [True] * 4
+    assert "An even load is 20" in figure.alt
+    with pytest.raises(ValueError, match="load must have the shape"):
+        plots.placed_experts(PLACED, [1, 2], num_nodes=2, num_gpus=4)
+    with pytest.raises(ValueError, match="3 GPUs must divide 8 slots"):
+        plots.placed_experts(PLACED, LOADS, num_nodes=1, num_gpus=3)
