@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from dslearn.course.claims import figures
+from dslearn.course.ledger import project_root
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,22 @@ def compare(samples: Mapping[str, Sequence[float]], *, quantity: str = "time", u
     lower, low, high = (first, a, b) if a.median < b.median else (second, b, a)
     share = f", {low.median / high.median:.0%} of the other" if low.median > 0 else ""
     return f"{told}The bands are apart: {quantity} is lower for {lower}{share}."
+
+
+def stored_rows(benchmark: str, *prefixes: str) -> str:
+    """The rows of a recorded benchmark whose ids begin so, as a table; or that none is recorded."""
+    root = project_root()
+    path = root / "book" / "benchmarks" / f"{benchmark}.json" if root else None
+    if path is None or not path.exists():
+        return "No benchmark is recorded here yet; the live run above stands alone."
+    record = json.loads(path.read_text(encoding="utf-8"))
+    title = f"Recorded on {record['date'][:10]}, {record['machine'].get('processor', 'unknown processor')}:"
+    rows = [
+        f"{row['id']:<28}{row['value']:8.3g} {row['unit']:<7}{row['baseline']}"
+        for row in record["rows"]
+        if row["id"].startswith(prefixes) and row["value"] is not None
+    ]
+    return "\n".join([title, *rows])
 
 
 def _milliseconds(work: Callable[[], object]) -> float:

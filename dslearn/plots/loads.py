@@ -49,6 +49,9 @@ def expert_loads(loads: Mapping[str, Numbers], *, capacity: Number | None = None
         axes.axhline(1, color=INK, linewidth=1.2, linestyle=":")
         if capacity is not None:
             axes.axhline(capacity, color=VERMILLION, linewidth=1.5, linestyle="--")
+        for height, label in ((1, "even"), (capacity, "full")):
+            if height is not None:
+                axes.text(len(share) + 0.4, height, label, ha="right", va="bottom", fontsize=9)
         axes.set(ylim=(0, highest), xlabel="experts, busiest first", xticks=[1, len(share)])
         axes.set_title(name, fontweight="normal", fontsize=10)
     panels[0].set_ylabel("load (even load = 1)")
@@ -128,7 +131,7 @@ def placed_experts(
     axes.set_xticks(places, [f"GPU {gpu}" for gpu in range(num_gpus)])
     axes.tick_params(axis="x", length=0)
     axes.set_ylabel("load")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.99))
     axes.set_title(title or f"{len(slots)} slots on {num_gpus} GPUs of {num_nodes} nodes")
     told = "; ".join(f"GPU {gpu}: experts {experts}, load {sums[gpu]:.0f}" for gpu, experts in enumerate(on_gpu))
     return figure_with_alt(fig, f"Experts on GPUs. {told}. An even load is {np.mean(sums):.0f}.")

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dslearn.moe import kernel
 from dslearn.moe.kernel import mix_experts
 
 DIM, HIDDEN, EXPERTS = 5, 3, 4
@@ -43,10 +42,8 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("cores", [1, 2])
 @pytest.mark.parametrize("name", CASES)
-def test_values_and_gradients_are_those_of_the_loop(name: str, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "threads_for", lambda device, worthwhile: cores)
+def test_values_and_gradients_are_those_of_the_loop(name: str) -> None:
     inputs = drawn(*CASES[name])
     learned = [i for i in inputs if i.requires_grad]
     out, expected = mix_experts(*inputs), plain(*inputs)
@@ -64,26 +61,6 @@ def test_gradients_by_differences() -> None:
         lambda x, gate_up, down, weight: mix_experts(x, gate_up, down, token, expert, weight),
         (x, gate_up, down, weight),
     )
-
-
-def test_work_is_dealt_out_evenly_and_each_expert_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    hands = []
-    monkeypatch.setattr(kernel, "threads_for", lambda device, worthwhile: 2)
-    monkeypatch.setattr(
-        kernel, "side_by_side", lambda play, dealt, threads: [hands.append(h) or play(h) for h in dealt]
-    )
-    ran = []
-    kernel._each_expert(lambda expert, rows: ran.append((expert, rows)), [5, 0, 9, 4], torch.zeros(1, 1), work=1)
-    assert sorted(ran, key=lambda run: run[0]) == [(0, slice(0, 5)), (2, slice(5, 14)), (3, slice(14, 18))]
-    assert sorted(sum([5, 0, 9, 4][e] for e in hand) for hand in hands) == [9, 9]
-
-
-def test_a_crowded_expert_leaves_the_cores_to_each_operation(monkeypatch: pytest.MonkeyPatch) -> None:
-    used = []
-    monkeypatch.setattr(kernel, "threads_for", lambda device, worthwhile: 2)
-    monkeypatch.setattr(kernel, "side_by_side", lambda play, dealt, threads: used.append(threads))
-    kernel._each_expert(lambda expert, rows: None, [50, 1, 1], torch.zeros(1, 1), work=1)
-    assert used == [1]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
