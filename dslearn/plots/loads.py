@@ -52,7 +52,7 @@ def expert_loads(loads: Mapping[str, Numbers], *, capacity: Number | None = None
         for height, label in ((1, "even"), (capacity, "full")):
             if height is not None:
                 axes.text(len(share) + 0.4, height, label, ha="right", va="bottom", fontsize=9)
-        axes.set(ylim=(0, highest), xlabel="experts, busiest first", xticks=[1, len(share)])
+        axes.set(ylim=(0, highest), xlabel="busiest first", xticks=[1, len(share)])
         axes.set_title(name, fontweight="normal", fontsize=10)
     panels[0].set_ylabel("load (even load = 1)")
     fig.suptitle(title or "How busy each expert is", x=0.01, ha="left", fontweight="bold", fontsize=11.5)
@@ -122,10 +122,10 @@ def placed_experts(
         raise ValueError(f"{num_gpus} GPUs must divide {len(slots)} slots, and {num_nodes} nodes the GPUs")
     share = loads[layer] / array(placement.replicas[layer])
     on_gpu = slots.view(num_gpus, -1).tolist()
+    sums = [float(share[experts].sum()) for experts in on_gpu]
     fig, (axes,) = card(3.4)
     for gpu, experts in enumerate(on_gpu):
-        _stack(axes, gpu + gpu // (num_gpus // num_nodes) * 0.6, experts, share)
-    sums = [share[experts].sum() for experts in on_gpu]
+        _stack(axes, gpu + gpu // (num_gpus // num_nodes) * 0.6, experts, share, max(sums))
     axes.axhline(float(np.mean(sums)), color=VERMILLION, linestyle="--", linewidth=1.5, label="even load")
     places = [gpu + gpu // (num_gpus // num_nodes) * 0.6 for gpu in range(num_gpus)]
     axes.set_xticks(places, [f"GPU {gpu}" for gpu in range(num_gpus)])
@@ -137,11 +137,11 @@ def placed_experts(
     return figure_with_alt(fig, f"Experts on GPUs. {told}. An even load is {np.mean(sums):.0f}.")
 
 
-def _stack(axes: Axes, place: float, experts: Sequence[int], share: np.ndarray) -> None:
+def _stack(axes: Axes, place: float, experts: Sequence[int], share: np.ndarray, highest: float) -> None:
     bottom = 0.0
     for height, expert in enumerate(experts):
         axes.bar(place, share[expert], bottom=bottom, width=0.8, color=(BLUE, GREEN)[height % 2], edgecolor=CARD)
-        if share[expert] > 0:
+        if share[expert] > 0.05 * highest:  # else there is no room for its number
             axes.text(
                 place, bottom + share[expert] / 2, str(expert), ha="center", va="center", color=CARD, fontweight="bold"
             )
