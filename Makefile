@@ -54,8 +54,9 @@ wheel: setup ## build the wheel, install it into an empty environment, use it (a
 offline: setup ## run the chapters from fresh kernels, network blocked, and store nothing (about 4 min)
 	$(BIN)/python -m dslearn.course.execute --check
 
-bench: setup ## the attention benchmark as a smoke run (about 1 min)
+bench: setup ## the benchmarks as smoke runs (about 2 min)
 	$(BIN)/python -m benchmarks.attention --quick
+	$(BIN)/python -m benchmarks.moe --quick
 
 browser: setup ## a real Chromium opens JupyterLab, runs the chapters, reads the book, tries the demo (about 7 min)
 	$(BIN)/python -m pytest -m browser
