@@ -54,6 +54,18 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--port", type=_port, default=7860, metavar="N", help="default: %(default)s")
     demo.set_defaults(run=_demo)
 
+    _add_train(commands)
+
+    book = commands.add_parser("book", help="build the book, a static site, into build/book")
+    book.add_argument("--open", action="store_true", help="show it in a browser when it is built")
+    book.set_defaults(run=_book)
+
+    doctor = commands.add_parser("doctor", help="look at this machine and say what is missing")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     train = commands.add_parser("train", help="train a model that the chapters use; interrupted, it resumes")
     models = train.add_subparsers(title="models", metavar="MODEL", required=True)
     language = models.add_parser("language", help="the language model: at most 90 minutes on two cores")
@@ -64,14 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     mixtures = models.add_parser("mixtures", help="four small mixtures of experts: about half an hour on two cores")
     mixtures.add_argument("--folder", default="work/mixtures", help="where they are kept; default: %(default)s")
     mixtures.set_defaults(run=_train_mixtures)
-
-    book = commands.add_parser("book", help="build the book, a static site, into build/book")
-    book.add_argument("--open", action="store_true", help="show it in a browser when it is built")
-    book.set_defaults(run=_book)
-
-    doctor = commands.add_parser("doctor", help="look at this machine and say what is missing")
-    doctor.set_defaults(run=_doctor)
-    return parser
 
 
 def _port(text: str) -> int:

@@ -43,7 +43,7 @@ def test_right_answers_are_accepted(exercise, right):
     feedback = judge(load(exercise), timed)
     assert feedback.passed, feedback
     # The answer's own time aside; generous: the bar of one second is measured on a quiet machine.
-    assert time.monotonic() - started - own < 3
+    assert time.monotonic() - started - own < 10
 
 
 @pytest.mark.parametrize(("exercise", "right"), [each for each in RIGHT if isinstance(each.values[1], type)])
