@@ -19,6 +19,12 @@ MODULES = {
     "01.6": "nine_defects",
     "01.7": "selector_loss",
     "01.8": "crossover",
+    "02.1": "top_k_gate",
+    "02.2": "cumulative_dispatch",
+    "02.3": "weighted_combine",
+    "02.4": "bias_update",
+    "02.5": "capacity_reroute",
+    "02.6": "group_limit",
 }
 
 
