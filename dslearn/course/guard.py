@@ -151,6 +151,8 @@ def _stop(thread: threading.Thread) -> bool:
 
 def _told(error: BaseException) -> Trouble:
     """The sentence for what a function raised, with the line of the reader's own that raised it."""
+    if isinstance(error, Trouble):
+        return error
     if isinstance(error, NotImplementedError):
         return Trouble(
             "Write your code in place of `raise NotImplementedError`, then run its cell and the check.",

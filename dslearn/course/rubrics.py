@@ -76,6 +76,25 @@ RUBRICS = {
                 "and so is what I did not try.",
             ),
         ),
+        Rubric(
+            id="02.9",
+            title="Mix yours",
+            minutes=90,
+            difficulty=3,
+            points=(
+                "The opponent is a plain layer of the same cost for a token or of as many parameters, the report says "
+                "which, and it gives both counts for every contender.",
+                "Both were trained on the same data with the same number of steps, by three seeds or more.",
+                "Quality was measured on data kept from training and is given with its spread; nothing is concluded "
+                "from overlapping bands.",
+                "The loads stand there with use, MaxVio, entropy and drops together, for the worst layer, beside what "
+                "a fair router reaches on as many tokens.",
+                "Time was measured in turns, forward and backward, and is given as median and spread, with the "
+                "machine.",
+                "The report says where the plain layer won, or where no difference could be shown, and what I did not "
+                "try; somebody else could repeat it.",
+            ),
+        ),
     )
 }
 

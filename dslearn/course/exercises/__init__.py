@@ -25,6 +25,8 @@ MODULES = {
     "02.4": "bias_update",
     "02.5": "capacity_reroute",
     "02.6": "group_limit",
+    "02.7": "place_replicas",
+    "02.8": "listed_gate",
 }
 
 

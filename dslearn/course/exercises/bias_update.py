@@ -22,7 +22,7 @@ def new_bias(
 
 
 def build(tokens: int, experts: int, top_k: int, kind: str, rate: float, seed: int) -> tuple[Tensor, Tensor, float]:
-    """"even" loads as far as they go, "crowded" ones, the last "idle"."""
+    """ "even" loads as far as they go, "crowded" ones, the last "idle"."""
     generator = torch.Generator().manual_seed(seed)
     liking, top_k = torch.rand(tokens, experts, generator=generator), 1 + (top_k - 1) % experts
     if kind == "crowded":

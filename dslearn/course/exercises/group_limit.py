@@ -151,7 +151,7 @@ EXERCISE = Exercise(
     slips=(
         Slip(
             _judged(_best_sum, outside=0.0),
-            "You blank the other groups with 0. With a bias in it, a score can lie below 0, and the blank wins. Use −∞.",
+            "You blank the other groups with 0. With a bias in it, a score can be below 0, and the blank wins. Use −∞.",
         ),
         Slip(
             _judged(lambda by_group, _: by_group.amax(dim=2)),

@@ -35,6 +35,7 @@ def build(tokens: int, experts: int, top_k: int, kind: str, seed: int) -> tuple[
 class Gated(tuple[Tensor, Tensor]):
     """Experts and weights, and the gradient in the logits of a fixed mixture of the weights."""
 
+    _fields = ("experts", "weights")
     gradient: Tensor
 
 
@@ -153,8 +154,8 @@ EXERCISE = Exercise(
         Behaviour(
             "gives each token weights with the sum one",
             _sums_to_one,
-            "Divide the chosen experts' scores by the sum over the *chosen* ones, token by token. No small number needs "
-            "to be added to the sum: all scores are above 0.",
+            "Divide the chosen experts' scores by the sum over the *chosen* ones, token by token. No small number "
+            "needs to be added to the sum: all scores are above 0.",
         ),
         Behaviour(
             "weighs by the scores alone",

@@ -95,7 +95,7 @@ EXERCISE = Exercise(
         Behaviour(
             "leaves tokens without a result at zero",
             _nothing_for_the_dropped,
-            "A token that no expert served gets 0: what it carries passes the layer by in the stream. Begin with zeros.",
+            "A token that no expert served gets 0: what it carries passes the layer by. Begin with zeros.",
         ),
         Behaviour(
             "adds up all results of a token",
@@ -112,8 +112,8 @@ EXERCISE = Exercise(
     slips=(
         Slip(
             gives(_one_of_them),
-            "Only one result of each token has arrived. `out[token] = …`, and `out[token] += …` too, write once where a "
-            "number stands twice in `token`. `index_add` adds them all.",
+            "Only one result of each token has arrived. `out[token] = …`, and `out[token] += …` too, write once where "
+            "a number stands twice in `token`. `index_add` adds them all.",
         ),
         Slip(gives(_sum), "You leave the weights out."),
         Slip(
@@ -124,7 +124,7 @@ EXERCISE = Exercise(
         Slip(gives(_mean), "You take the mean over a token's results. Add them up: the weights share out already."),
         Slip(
             gives(_in_order),
-            "You take the results to be in the order of the tokens. They come in any order: `token` says whose each is.",
+            "You take the results to be in the order of the tokens. They come in any order: `token` says whose one is.",
         ),
     ),
     done="Dropped choices add nothing, doubled ones add twice: `index_add` is the whole way back.",

@@ -133,7 +133,7 @@ def round_by_round_and_dropped(scores, top_k, capacity):
     chosen = scores.topk(top_k).indices
     flat = chosen.T.flatten()
     came = torch.nn.functional.one_hot(flat, scores.shape[1]).cumsum(0).gather(1, flat[:, None])[:, 0]
-    return chosen.where(came.view(top_k, -1).T <= capacity, -1)
+    return chosen.where(capacity >= came.view(top_k, -1).T, -1)
 
 
 @ANSWERS.refused("same expert twice", "none twice for a token")

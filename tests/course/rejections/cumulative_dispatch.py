@@ -45,7 +45,9 @@ def by_numpy(experts, num_experts):
 @ANSWERS.accepted
 def by_comparing_all_pairs(experts, num_experts):
     flat = experts.flatten()
-    before = (flat[None] < flat[:, None]) | ((flat[None] == flat[:, None]) & torch.ones(len(flat), len(flat)).tril(-1).bool())
+    before = (flat[None] < flat[:, None]) | (
+        (flat[None] == flat[:, None]) & torch.ones(len(flat), len(flat)).tril(-1).bool()
+    )
     return before.sum(1).view_as(experts)
 
 
@@ -78,7 +80,9 @@ def first_choices_before_second_ones(experts, num_experts):
 @ANSWERS.refused("wrong axis", "a row of its own", first=True)
 def counted_along_the_experts(experts, num_experts):
     came = F.one_hot(experts.flatten(), num_experts).cumsum(1)
-    return begins(experts, num_experts)[experts] + (came.gather(1, experts.flatten()[:, None])[:, 0] - 1).view_as(experts)
+    return begins(experts, num_experts)[experts] + (came.gather(1, experts.flatten()[:, None])[:, 0] - 1).view_as(
+        experts
+    )
 
 
 @ANSWERS.refused("idle experts", "raised")

@@ -130,7 +130,7 @@ def best_tokens_of_each_expert(logits, bias, top_k):
     return best.indices, best.values
 
 
-@ANSWERS.refused("softened sum", "No small number needs", first=True)
+@ANSWERS.refused("softened sum", "No small number", first=True)
 def a_small_number_added_to_the_sum(logits, bias, top_k):
     scores, experts = chosen(logits, bias, top_k)
     weights = scores.gather(1, experts)
