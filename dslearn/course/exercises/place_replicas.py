@@ -41,11 +41,16 @@ def _pack(load: list[int], copies: list[int], num_gpus: int, slots: int, *, heav
 
 
 def build(experts: int, num_gpus: int, spare: int, kind: str, seed: int) -> tuple[list[int], int, int]:
-    """Loads without ties, some of them 0 if "idle", one far above the others if "star"; at least ``spare`` copies."""
+    """Loads without ties, some of them 0 if "idle", one far above the others if "star", all "near" each other.
+
+    There are at least ``spare`` slots more than experts.
+    """
     slots = -(-(experts + spare) // num_gpus)
     generator = torch.Generator().manual_seed(seed)
     drawn = (1000 * torch.rand(experts, generator=generator, dtype=torch.float64) ** 2).tolist()
     load = [round(one) * 97 + 31 * at + 7 for at, one in enumerate(drawn)]
+    if kind == "near":
+        load = (1000 + torch.randperm(experts, generator=generator)).tolist()
     if kind == "idle":
         load = [0 if at % 3 == 1 else one for at, one in enumerate(load)]
     if kind == "star":
@@ -141,7 +146,14 @@ EXERCISE = Exercise(
         st.sampled_from(("plain", "idle", "star")),
         st.sampled_from(range(100)),
     ),
-    edges=((16, 8, 8, "plain", 0), (24, 6, 12, "star", 1), (30, 5, 9, "idle", 2), (12, 4, 20, "star", 3)),
+    edges=(
+        (16, 8, 8, "plain", 0),
+        (24, 6, 12, "star", 1),
+        (30, 5, 9, "idle", 2),
+        (12, 4, 20, "star", 3),
+        (12, 4, 8, "near", 4),
+        (9, 3, 6, "near", 5),
+    ),
     build=build,
     axes="(num_gpus, slots)",
     shown=(4, 3, 2, "plain", 4),

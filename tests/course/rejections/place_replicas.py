@@ -166,6 +166,13 @@ def into_the_gpu_with_most_slots(load, num_gpus, slots):
     )
 
 
+@ANSWERS.refused("rounded", "busier")
+def shares_rounded_down(load, num_gpus, slots):
+    """Divides with `//`, so that near loads become equal ones."""
+    copies = copies_of(load, num_gpus * slots)
+    return packed(load, copies, num_gpus, slots, key=torch.tensor(load) // copies)
+
+
 @ANSWERS.refused("no copies", "shape")
 def one_slot_an_expert(load, num_gpus, slots):
     return torch.tensor([[expert] for expert in range(len(load))])
