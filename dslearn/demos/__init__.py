@@ -6,4 +6,4 @@ A demo is a package of this room with an ``app`` that offers two functions: ``lo
 
 from __future__ import annotations
 
-DEMOS = ("attention",)
+DEMOS = ("attention", "moe")

@@ -1,4 +1,4 @@
-"""What no visitor should give, and some will: more than two hundred calls of the attention demo's API."""
+"""What no visitor should give, and some will: more than two hundred calls of each demo's API."""
 
 from __future__ import annotations
 
@@ -93,6 +93,7 @@ NOT_TEXT: list[Any] = [None, 0, 5, 1.5, True, [], ["a"], {}, {"text": "a"}]
 NOT_WHOLE: list[Any] = [None, True, -1, -(10**9), 10**15, 1e300, 1.5, "1", "<b>1</b>", "", [], [1], {}, {"a": 1}]
 READ = {"text": "def f(x): return x", "layer": 1, "head": 1, "token": 1}
 WRITE = {"text": "def f(x): return x", "count": 2, "temperature": 0.5, "seed": 0}
+ROUTE = {"text": "def f(x): return x", "balance": "bias", "layer": 1, "expert": "all"}
 
 
 @dataclass(frozen=True)
@@ -105,18 +106,39 @@ class Call:
     refused: bool
 
 
+def _texts(endpoint: str, usual: dict[str, Any]) -> list[Call]:
+    calls = []
+    for texts, refused in ((EMPTY, True), (STRANGE, False)):
+        calls += [Call(f"{endpoint}: {name}", endpoint, {**usual, "text": t}, refused) for name, t in texts.items()]
+    return calls + [Call(f"{endpoint}: text {text!r}", endpoint, {**usual, "text": text}, True) for text in NOT_TEXT]
+
+
 def _calls() -> list[Call]:
     calls = []
     for endpoint, usual in (("read", READ), ("write", WRITE)):
-        for texts, refused in ((EMPTY, True), (STRANGE, False)):
-            calls += [Call(f"{endpoint}: {name}", endpoint, {**usual, "text": t}, refused) for name, t in texts.items()]
-        calls += [Call(f"{endpoint}: text {text!r}", endpoint, {**usual, "text": text}, True) for text in NOT_TEXT]
+        calls += _texts(endpoint, usual)
         for argument in [*usual][1:]:
             bad = [value for value in NOT_WHOLE if not (argument == "temperature" and value == 1.5)]
             calls += [Call(f"{endpoint}: {argument} {v!r}", endpoint, {**usual, argument: v}, True) for v in bad]
+    return calls + _examples()
+
+
+def _examples() -> list[Call]:
     names: list[Any] = ["", "prose 9", "<b>prose 1</b>", "prose", None, 1, [], {}]
-    return calls + [Call(f"example: {name!r}", "example", {"name": name}, True) for name in names]
+    return [Call(f"example: {name!r}", "example", {"name": name}, True) for name in names]
 
 
-CALLS = _calls()
+def _moe_calls() -> list[Call]:
+    words: list[Any] = ["", "Bias", "<b>bias</b>", "16", "-1", None, 1, 0.5, True, [], ["bias"], {}]
+    bad = {"balance": words, "expert": words, "layer": NOT_WHOLE}
+    calls = [
+        Call(f"route: {argument} {value!r}", "route", {**ROUTE, argument: value}, True)
+        for argument, values in bad.items()
+        for value in values
+    ]
+    return _texts("route", ROUTE) + calls + _examples()
+
+
+CALLS, MOE_CALLS = _calls(), _moe_calls()
 assert len(CALLS) >= 200
+assert len(MOE_CALLS) >= 120

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dslearn.demos.attention.drawing import heads_as_html, text_as_html, visible, visible_token
+from dslearn.demos.attention.drawing import heads_as_html, text_as_html
 from dslearn.demos.attention.pair import Pair
 from dslearn.demos.attention.reading import Readings, read_text
+from dslearn.demos.characters import visible, visible_token
 from dslearn.demos.inputs import text_of
 from tests.demos.malformed import STRANGE
 from tests.demos.markup import Markup

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dslearn.data import load_bpe
-from dslearn.demos.attention.pair import EXAMPLES, Pair, example
+from dslearn.demos.attention.pair import EXAMPLE_LENGTH, Pair
 from dslearn.demos.attention.reading import Readings, pieces, read_text
+from dslearn.demos.examples import EXAMPLES, example
 from dslearn.models import LanguageModel, ModelConfig
 from dslearn.plots import selected_blocks_over_text
 
@@ -117,10 +118,10 @@ def test_half_a_character_at_the_end_is_shown_as_such() -> None:
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name.startswith("prose")])
 def test_examples_fill_more_than_the_budget_and_less_than_the_context(name: str) -> None:
-    assert 512 < len(TOKENIZER.encode(example(name).text)) < 2048
+    assert 512 < len(TOKENIZER.encode(example(name, EXAMPLE_LENGTH).text)) < 2048
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name.startswith("code")])
 def test_pieces_of_code_do_so_too(name: str) -> None:
-    assert 512 < len(TOKENIZER.encode(example(name).text)) < 2048
+    assert 512 < len(TOKENIZER.encode(example(name, EXAMPLE_LENGTH).text)) < 2048

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-import httpx
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from dslearn.demos.attention.app import LENGTHS, load
-from dslearn.demos.attention.pair import EXAMPLES, Pair, example
+from dslearn.demos.attention.pair import EXAMPLE_LENGTH, Pair
 from dslearn.demos.attention.reading import read_text
+from dslearn.demos.examples import EXAMPLES, example
 from dslearn.models import generate
-from tests.demos.malformed import CALLS, READ, WRITE, Call
+from tests.demos.calling import call, call_plainly, problem_of
+from tests.demos.malformed import CALLS, READ, WRITE
 from tests.demos.markup import Markup
 from tests.demos.serving import Served, served
 
@@ -44,22 +43,6 @@ def client(demo: Served) -> Client:
     return Client(demo.address, verbose=False)
 
 
-def call(client: Client, endpoint: str, **arguments: Any) -> Any:
-    return client.predict(*arguments.values(), api_name=f"/{endpoint}")
-
-
-def call_plainly(client: Client, endpoint: str, arguments: dict[str, Any]) -> Any:
-    """Without the client, which cannot send halves of characters, as browsers do."""
-    address = f"{client.src}gradio_api/call/{endpoint}"
-    body, kind = json.dumps({"data": [*arguments.values()]}), {"content-type": "application/json"}
-    event = httpx.post(address, content=body, headers=kind).json()["event_id"]
-    *_, last = httpx.get(f"{address}/{event}", timeout=60).text.strip().split("\n\n")
-    kind, data = (line.partition(": ")[2] for line in last.split("\n"))
-    if kind == "error":
-        raise AppError(json.loads(data)["error"])
-    return json.loads(data)
-
-
 def test_every_endpoint_is_documented(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(endpoints) == {"/example", "/read", "/write", "/measure"}
@@ -71,7 +54,7 @@ def test_every_endpoint_is_documented(client: Client) -> None:
 
 
 def test_a_reading_is_the_librarys(client: Client, pair: Pair) -> None:
-    text = example(EXAMPLES[1]).text
+    text = example(EXAMPLES[1], EXAMPLE_LENGTH).text
     marked, heads, numbers = call(client, "read", text=text, layer=3, head=2, token=1000)
     reading = read_text(pair, text).at(999, 2, 1)
     assert numbers["keys_read"] == reading.keys_read == pair.budget - 32 + 1000 % 32
@@ -94,7 +77,7 @@ def test_a_text_too_long_says_so(client: Client) -> None:
 
 
 def test_samples_are_the_librarys_and_stream_token_by_token(client: Client, pair: Pair) -> None:
-    text = example(EXAMPLES[0]).text
+    text = example(EXAMPLES[0], EXAMPLE_LENGTH).text
     states = list(client.submit(text, 12, 0.9, 7, api_name="/write"))
     assert len(states) == 12 + 2
     prompt, _ = pair.encode(text, pair.context - 12)
@@ -109,7 +92,7 @@ def test_samples_are_the_librarys_and_stream_token_by_token(client: Client, pair
 
 
 def test_the_first_token_is_there_at_once(client: Client) -> None:
-    prompt = example(EXAMPLES[0]).text[:PROMPT_LENGTH]
+    prompt = example(EXAMPLES[0], EXAMPLE_LENGTH).text[:PROMPT_LENGTH]
     waits = [first_token_ms(client, prompt) for _ in range(5)]
     print(f"ms to the first token: {', '.join(f'{wait:.0f}' for wait in waits)}")
     assert statistics.median(waits) <= FIRST_TOKEN_MS
@@ -126,7 +109,7 @@ def first_token_ms(client: Client, prompt: str) -> float:
 
 
 def test_visitors_do_not_disturb_each_other(client: Client) -> None:
-    text = example(EXAMPLES[2]).text
+    text = example(EXAMPLES[2], EXAMPLE_LENGTH).text
     works = [
         lambda: call(client, "write", text=text, count=16, temperature=0, seed=0)[1:5:3],
         lambda: call(client, "read", text=text, layer=2, head=3, token=1500),
@@ -158,21 +141,3 @@ def test_malformed_calls_get_words_and_neither_traceback_nor_markup(client: Clie
     wrong = [f"{one.name}: {problem}" for one in CALLS if (problem := problem_of(client, one))]
     assert wrong == []
     assert "Traceback" not in demo.printed
-
-
-def problem_of(client: Client, one: Call) -> str | None:
-    """What is wrong with the answer to a malformed call."""
-    try:
-        if "surrogate" in one.name:
-            answer = call_plainly(client, one.endpoint, one.arguments)
-        else:
-            answer = call(client, one.endpoint, **one.arguments)
-    except AppError as error:
-        words = str(error)
-        if not one.refused:
-            return f"refused: {words}"
-        return None if words.startswith("The ") and "<" not in words else f"unclear words: {words}"
-    if one.refused:
-        return "taken"
-    foreign = set().union(*(Markup(html).foreign for html in answer[:2])) if one.endpoint == "read" else set()
-    return f"markup: {foreign}" if foreign else None

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from dslearn.demos.attention.drawing import PAGE_CSS, SCROLL_TO_END, heads_as_html, text_as_html
-from dslearn.demos.attention.pair import EXAMPLES, Pair, example, load_pair
+from dslearn.demos.attention.pair import EXAMPLE_LENGTH, Pair, load_pair
 from dslearn.demos.attention.reading import read_text
 from dslearn.demos.attention.timing import LENGTHS, time_lengths
 from dslearn.demos.attention.writing import Sample, likeliest, shared_start, write_in_turns
+from dslearn.demos.examples import EXAMPLES, example
 from dslearn.demos.inputs import number, one_of, text_of, whole_number
 from dslearn.demos.serve import ONE_AT_A_TIME, UNTOUCHED, gradio, new_page, told_plainly
 from dslearn.plots import crossover
@@ -47,7 +48,7 @@ class Answers:
     def example(self, name: object) -> str:
         """The beginning of a text that the model has never seen: "prose 1" to "prose 3", "code 1" to "code 3"."""
         with told_plainly():
-            return example(one_of(name, "The example", EXAMPLES)).text
+            return example(one_of(name, "The example", EXAMPLES), EXAMPLE_LENGTH).text
 
     def read(self, text: object, layer: object, head: object, token: object) -> tuple[str, str, dict[str, Any]]:
         """What a head's selection lets one token of a text read: the marked text, all heads, and the numbers.
@@ -147,7 +148,11 @@ def build(pair: Pair) -> Any:
     with new_page(TITLE) as page:
         gr.Markdown(_introduction(pair))
         text = gr.Textbox(
-            example(EXAMPLES[0]).text, label="Text or code", lines=5, max_lines=8, info="Write, or paste your own."
+            example(EXAMPLES[0], EXAMPLE_LENGTH).text,
+            label="Text or code",
+            lines=5,
+            max_lines=8,
+            info="Write, or paste your own.",
         )
         examples = gr.Radio(
             EXAMPLES,

@@ -9,6 +9,7 @@ import html
 from itertools import groupby
 
 from dslearn.demos.attention.reading import Reading, Readings
+from dslearn.demos.characters import visible, visible_token
 
 MISSED = 0.01  # share of dense attention from which on an unread block is called missed
 
@@ -112,20 +113,3 @@ def _strip(reading: Reading) -> str:
             bars.append(f'<rect {shape} x="{at}" width="{width}"/>')
         at += width
     return f'<svg viewBox="0 0 {blocks} 2" preserveAspectRatio="none" aria-hidden="true">{"".join(bars)}</svg>'
-
-
-def visible(text: str) -> str:
-    """Escaped text in which control characters are their pictures."""
-    return html.escape("".join(map(_picture, text)))
-
-
-def visible_token(text: str) -> str:
-    """As ``visible``; blanks and line ends show, and a token without text of its own is a dotted circle."""
-    return visible(text.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥") or "◌")
-
-
-def _picture(character: str) -> str:
-    code = ord(character)
-    if character in "\n\t" or code >= 0xA0 or 0x20 <= code < 0x7F:
-        return character
-    return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else "\ufffd"

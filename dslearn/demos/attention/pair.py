@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from dslearn.data import Document, Tokenizer, load_bpe, load_documents
+from dslearn.data import Tokenizer, load_bpe
 from dslearn.models import LanguageModel, load_card, load_model
 
 _LONGEST_TOKEN = 64  # characters; a longer one would only shorten a text that is too long anyway
@@ -84,23 +83,3 @@ def load_pair(folder_or_name: str = "language") -> Pair:
     pair = Pair.of(model, load_bpe(), load_card(folder_or_name)["metrics"]["context"])
     pair.warm_up()
     return pair
-
-
-EXAMPLES = ("prose 1", "prose 2", "prose 3", "code 1", "code 2", "code 3")
-
-
-def example(name: str) -> Document:
-    """The beginning of a document that the model has never seen: one of ``EXAMPLES``, from the test split."""
-    domain, number = name.split()
-    return _examples(domain)[int(number) - 1]
-
-
-@lru_cache
-def _examples(domain: str) -> list[Document]:
-    """The first long documents, cut to one length, between two words."""
-    long = [document for document in load_documents(domain, "test") if len(document.text) > EXAMPLE_LENGTH]
-    return [Document(document.path, domain, _beginning(document.text)) for document in long[:3]]
-
-
-def _beginning(text: str) -> str:
-    return text[: text.rfind(" ", 0, EXAMPLE_LENGTH)].rstrip()
