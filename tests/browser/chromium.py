@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -48,3 +49,22 @@ def serious(page: Page, *, colours: bool = True) -> list[str]:
         if violation["impact"] in ("serious", "critical")
         for node in violation["nodes"][:5]
     ]
+
+
+class Watched:
+    """A page, and what it asked for and complained of."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("websocket", lambda socket: self.asked.append(socket.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
+        page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
+
+    def assert_quiet(self) -> None:
+        hosts = {urlsplit(url).hostname for url in self.asked if not url.startswith(("data:", "blob:"))}
+        assert hosts == {"127.0.0.1"}
+        assert self.complaints == []

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from dslearn.cli.doctor import find_browser
-from tests.browser.chromium import CHROMIUM_FLAGS, unavailable
+from tests.browser.chromium import CHROMIUM_FLAGS, Watched, unavailable
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +27,10 @@ def page(chromium: Browser) -> Iterator[Page]:
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture
+def watched(chromium: Browser) -> Iterator[Watched]:
+    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    yield Watched(page)
+    page.close()

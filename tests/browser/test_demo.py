@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.chromium import screenshot, serious
+from tests.browser.chromium import Watched, screenshot, serious
 from tests.demos.malformed import STRANGE
 from tests.demos.serving import served
 
@@ -23,32 +22,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with served("attention", tmp_path_factory.mktemp("demo")) as demo:
         yield demo.address
     assert "Traceback" not in demo.printed
-
-
-class Watched:
-    """A page, and what it asked for and complained of."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.asked: list[str] = []
-        self.complaints: list[str] = []
-        page.on("request", lambda request: self.asked.append(request.url))
-        page.on("websocket", lambda socket: self.asked.append(socket.url))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
-        page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
-
-    def assert_quiet(self) -> None:
-        hosts = {urlsplit(url).hostname for url in self.asked if not url.startswith(("data:", "blob:"))}
-        assert hosts == {"127.0.0.1"}
-        assert self.complaints == []
-
-
-@pytest.fixture
-def watched(chromium: Browser) -> Iterator[Watched]:
-    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
-    yield Watched(page)
-    page.close()
 
 
 def test_a_reader_types_moves_and_sees_what_is_read(address: str, watched: Watched) -> None:

@@ -86,7 +86,10 @@ def build(networks: Networks) -> Any:
         button = gr.Button("Show who takes what", variant="primary")
         coloured = gr.HTML(js_on_load=None)
         with gr.Row():
-            loads, others = gr.HTML(js_on_load=None), gr.HTML(js_on_load=None)
+            with gr.Column(min_width=340):
+                loads = gr.HTML(js_on_load=None)
+            with gr.Column(min_width=340):
+                others = gr.HTML(js_on_load=None)
         with gr.Accordion("The same as numbers, as the API gives them", open=False):
             numbers = gr.JSON(show_label=False, open=True)
         handed = ([text, balance, layer, expert], [coloured, loads, others, numbers])

@@ -16,7 +16,7 @@ from dslearn.demos.moe.routing import Routed
 EXPERTS = 16  # for so many there are colours
 _HUE = 360 / EXPERTS
 _APART = 7  # neighbours' hues lie so many steps apart
-_FAVOURITES = 6
+_FAVOURITES = 5
 
 
 def hue(expert: int) -> float:
@@ -29,7 +29,7 @@ def _colours(dark: bool) -> str:
     theme, (fill, line) = (".dark ", ("40% 27%", "60% 62%")) if dark else ("", ("75% 87%", "70% 40%"))
     return "\n".join(
         f"{theme}.routed .e{expert} {{ background: hsl({hue(expert)} {fill}); }}\n"
-        f"{theme}.routed .u{expert} {{ border-bottom-color: hsl({hue(expert)} {line}); }}"
+        f"{theme}.routed .text .u{expert} {{ border-bottom-color: hsl({hue(expert)} {line}); }}"
         for expert in range(EXPERTS)
     )
 
@@ -41,10 +41,10 @@ PAGE_CSS = f"""
   border-radius: 6px; background: var(--page); white-space: pre-wrap; overflow-wrap: anywhere;
   font: .9rem/1.9 ui-monospace, Menlo, Consolas, monospace; tab-size: 4; unicode-bidi: isolate; }}
 .routed .text:focus-visible {{ outline: 2px solid var(--bar); outline-offset: 2px; }}
-.routed .text span {{ color: var(--body-text-color); border-bottom: 3px solid transparent; }}
+.routed .text span {{ color: var(--body-text-color); border-bottom: 3px solid transparent; padding-top: 1px; }}
 .routed .text .other {{ color: var(--quiet); }}
 .routed .text mark {{ color: var(--body-text-color); font-weight: 700; border-bottom: 3px solid var(--line); }}
-.routed .text .dropped, .routed .legend .dropped {{ outline: 1px dashed var(--line); outline-offset: -1px; }}
+.routed .dropped {{ text-decoration: line-through 1px var(--line); }}
 {_colours(dark=False)}
 {_colours(dark=True)}
 .routed .legend {{ display: flex; flex-wrap: wrap; gap: .4rem 1rem; margin: .5rem 0; font-size: .9rem; }}
@@ -53,17 +53,17 @@ PAGE_CSS = f"""
 .routed th, .routed td {{ padding: .15rem .4rem; border: 1px solid var(--rule); text-align: left; font-weight: 400;
   color: var(--body-text-color); }}
 .routed tbody .swatch {{ width: 2.6rem; text-align: right; color: var(--body-text-color); }}
-.routed .bar {{ width: 45%; padding: 0 .2rem; }}
+.routed .bar {{ width: 40%; padding: 0 .2rem; }}
 .routed svg {{ display: block; width: 100%; height: 14px; }}
 .routed svg .b {{ fill: var(--bar); }}
 .routed svg .l {{ fill: var(--line); }}
 .routed tr[aria-current] th, .routed tr[aria-current] td {{ font-weight: 700; }}
-.routed .own {{ font-family: ui-monospace, Menlo, Consolas, monospace; white-space: pre-wrap; }}
+.routed .own {{ font-family: ui-monospace, Menlo, Consolas, monospace; white-space: nowrap; }}
 """
 
 LEGEND = (
     '<p class="legend"><span>background: the first expert</span><span>line below: the second</span>'
-    '<span class="dropped">dashed frame: a choice was dropped</span></p>'
+    '<span class="dropped">struck out: a choice was dropped</span></p>'
 )
 
 
