@@ -125,7 +125,7 @@ def _fair_use(tokens: int, experts: int, top_k: int, seed: int) -> float:
 def _recipe(kind: str, seed: int, *, quick: bool) -> MixtureRecipe:
     recipe = MixtureRecipe(seed=seed)
     recipe = replace(recipe, shape={**recipe.shape, **KINDS[kind][1]})
-    return replace(recipe, steps=4) if quick else recipe
+    return replace(recipe, steps=4, settle_steps=2) if quick else recipe
 
 
 def _home(kind: str, seed: int, *, quick: bool) -> Path:

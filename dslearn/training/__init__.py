@@ -15,6 +15,7 @@ from dslearn.training.mixture import (  # noqa: E402
     MixtureRecipe,
     MixtureText,
     fit_mixture,
+    settle_biases,
     train_mixtures,
 )
 from dslearn.training.optimizer import MuonAdamW, OptimizerConfig, split_parameters  # noqa: E402
@@ -46,6 +47,7 @@ __all__ = [
     "mix_domains",
     "next_token_loss",
     "selector_loss",
+    "settle_biases",
     "split_parameters",
     "train_language",
     "train_mixtures",

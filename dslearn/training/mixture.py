@@ -65,6 +65,7 @@ class MixtureRecipe:
         steps, batch_size, seq_len: of the training.
         balance_weight: of the Switch loss, where there is one.
         bias_rate: of the biases, where they balance.
+        settle_steps: batches on which they come to rest after the training, see :func:`settle_biases`.
         prose_share: of the training bytes and of the held-out ones.
         seed: of the weights and of the batches.
     """
@@ -84,7 +85,8 @@ class MixtureRecipe:
     seq_len: int = 256
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     balance_weight: float = 0.01
-    bias_rate: float = 0.01
+    bias_rate: float = 0.03
+    settle_steps: int = 150
     prose_share: float = 0.3
     seed: int = 0
 
@@ -149,9 +151,26 @@ def fit_mixture(
     bias = [BiasBalance(recipe.bias_rate)] if model.config.balance == "bias" else []
     module = LanguageModule(model, steps=recipe.steps, optimizer=recipe.optimizer, balance_weight=recipe.balance_weight)
     settings = {"model": model.config.to_dict(), "recipe": asdict(recipe)}
-    return fit(
+    curve = fit(
         module, batch_at, folder=folder, settings=settings, callbacks=[*bias, *callbacks], curve=LearningCurve(valid)
     )
+    if bias:
+        batches = [batch_at(recipe.steps + number) for number in range(recipe.settle_steps)]
+        settle_biases(model, batches, rate=recipe.bias_rate / 10)
+    return curve
+
+
+@torch.no_grad()
+def settle_biases(model: LanguageModel, batches: Sequence[Int[Tensor, "batch window"]], *, rate: float) -> None:
+    """Lets the biases come to rest while the weights stand still, at a rate that falls to nothing.
+
+    As long as weights move, the biases lag behind them, at whatever rate: experts that were even a hundred steps ago
+    are not now.
+    """
+    for number, batch in enumerate(batches):
+        model(batch[:, :-1])
+        for layer in model.mixtures:
+            layer.update_bias(rate * (1 - number / len(batches)))
 
 
 def train_mixtures(

@@ -21,6 +21,7 @@ from dslearn.training import (
     balance_loss,
     fit,
     fit_mixture,
+    settle_biases,
     split_parameters,
     train_mixtures,
 )
@@ -29,7 +30,7 @@ from dslearn.training.language import losses_of
 from dslearn.training.threads import loss_by_threads
 
 SHAPE = {"dim": 16, "num_layers": 2, "num_heads": 2, "num_experts": 4, "experts_top_k": 2, "expert_dim": 8}
-TINY = MixtureRecipe(shape=SHAPE, steps=6, batch_size=2, seq_len=24)
+TINY = MixtureRecipe(shape=SHAPE, steps=6, batch_size=2, seq_len=24, settle_steps=3)
 
 
 def model(balance: str = "bias") -> LanguageModel:
@@ -77,6 +78,25 @@ def test_the_bias_comes_to_rest_with_the_run() -> None:
 def test_a_rate_that_cannot_be_is_refused(rate: float, decay: float) -> None:
     with pytest.raises(ValueError, match="rate must be at least 0 and decay within 0…1; got rate="):
         BiasBalance(rate, decay=decay)
+
+
+def test_biases_settle_while_the_weights_stand_still() -> None:
+    network, batches = model(), [batch_at(0)] * 60
+    before, weights = evaluate_mixture(network, batch_at(0)), [p.clone() for p in network.parameters()]
+    settle_biases(network, batches, rate=0.02)
+    after = evaluate_mixture(network, batch_at(0))
+    for worse, better in zip(before.reports, after.reports, strict=True):
+        assert better.utilisation > worse.utilisation + 0.05
+    assert all(torch.equal(was, now) for was, now in zip(weights, network.parameters(), strict=True))
+
+
+def test_the_recipe_ends_with_biases_at_rest() -> None:
+    networks = [model(), model()]
+    for network, steps in zip(networks, (0, 5), strict=True):
+        fit_mixture(network, replace(TINY, settle_steps=steps), batch_at)
+    settle_biases(networks[0], [batch_at(TINY.steps + number) for number in range(5)], rate=TINY.bias_rate / 10)
+    for settled, by_recipe in zip(networks[0].mixtures, networks[1].mixtures, strict=True):
+        torch.testing.assert_close(settled.router.bias, by_recipe.router.bias)
 
 
 def test_routers_and_stacked_experts_are_no_matrices_to_muon() -> None:
