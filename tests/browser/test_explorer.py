@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from dslearn.widgets import SparseMaskExplorer
 from tests.browser.chromium import screenshot, serious
+from tests.browser.static import FIRST_PAINT_MS, FRAMES_A_SECOND, SCREENS, first_paint, on_screen, watched, written
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-FIRST_PAINT_MS, FRAMES_A_SECOND = 200, 30
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Explorer</title><style>body {{ margin: 1rem }}</style><h1>Explorer</h1>{fragment}</html>"""
 
 
 @pytest.fixture(scope="module")
@@ -25,23 +23,13 @@ def explorer() -> SparseMaskExplorer:
 
 @pytest.fixture(scope="module")
 def address(explorer: SparseMaskExplorer, tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("explorer") / "page.html"
-    path.write_text(PAGE.format(fragment=explorer.as_html()), encoding="utf-8")
-    return path.as_uri()
+    return written(tmp_path_factory.mktemp("explorer"), explorer)
 
 
 @pytest.fixture
 def shown(page: Page, address: str) -> Iterator[Page]:
-    """The page, watched: nothing is asked of the network and nothing goes to the console."""
-    asked, said = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(address)
-    expect(page.locator("canvas.mask")).to_be_visible()
-    yield page
-    assert said == []
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    with watched(page, address, "canvas.mask"):
+        yield page
 
 
 def fact(page: Page, name: str) -> str:
@@ -161,31 +149,14 @@ DRAG_BUDGET = """() => new Promise(done => {
 
 
 def test_first_paint(chromium: Browser, address: str) -> None:
-    """From asking for the page to the first frame with the widget drawn."""
-    times = []
-    for _ in range(5):
-        page = chromium.new_page()
-        page.add_init_script(
-            """new MutationObserver((_, observer) => {
-                if (!document.querySelector("canvas.mask[aria-valuenow]")) return;
-                observer.disconnect();
-                requestAnimationFrame(() => requestAnimationFrame(() => (window.painted = performance.now())));
-            }).observe(document, { childList: true, subtree: true, attributes: true })"""
-        )
-        page.goto(address)
-        times.append(page.wait_for_function("window.painted").json_value())
-        page.close()
-    print("first paint, ms:", [round(time) for time in times])
-    assert sorted(times)[2] <= FIRST_PAINT_MS
+    assert first_paint(chromium, address, "canvas.mask[aria-valuenow]") <= FIRST_PAINT_MS
 
 
 def test_two_on_a_page_live_each_by_itself(page: Page, explorer: SparseMaskExplorer, tmp_path: Path) -> None:
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     other = SparseMaskExplorer(pattern="window", tokens=64)
-    path = tmp_path / "page.html"
-    path.write_text(PAGE.format(fragment=explorer.as_html() + other.as_html()), encoding="utf-8")
-    page.goto(path.as_uri())
+    page.goto(written(tmp_path, explorer, other))
     expect(page.locator("canvas.mask")).to_have_count(2)
     first, second = (page.locator(".dslearn-explorer").nth(at) for at in range(2))
     second.locator("canvas.mask").press("Home")
@@ -202,16 +173,9 @@ def test_without_javascript_the_picture_stays(chromium: Browser, address: str) -
     assert "reads" in (picture.get_attribute("alt") or "")
 
 
-@pytest.mark.parametrize(
-    ("name", "width", "scheme"),
-    [("wide", 1280, "light"), ("phone", 390, "light"), ("dark", 1280, "dark"), ("phone_dark", 390, "dark")],
-)
+@SCREENS
 def test_it_fits(chromium: Browser, address: str, name: str, width: int, scheme: str) -> None:
-    page = chromium.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, has_touch=width < 500
-    ).new_page()
-    page.goto(address)
-    page.wait_for_timeout(800)
+    page = on_screen(chromium, address, width, scheme)
     if width < 500:
         page.locator("canvas.mask").tap(position={"x": 100, "y": 100})
         expect(page.locator(".sentence")).not_to_contain_text("Token 1,023 ")

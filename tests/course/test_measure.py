@@ -1,10 +1,14 @@
-"""Timing in turns, and no conclusion where bands overlap."""
+"""Timing in turns, no conclusion where bands overlap, and what a recorded benchmark says."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from dslearn.course.measure import Band, compare, time_interleaved
+from dslearn.course import measure
+from dslearn.course.measure import Band, compare, stored_rows, time_interleaved
 
 
 def test_work_is_run_in_turns_after_one_unmeasured_run_each() -> None:
@@ -48,3 +52,20 @@ def test_a_band_is_median_and_extremes() -> None:
     assert Band.of([3.0, 1.0, 8.0]) == Band(3.0, 1.0, 8.0)
     with pytest.raises(ValueError, match="at least one sample"):
         Band.of([])
+
+
+def test_recorded_rows_are_told_by_their_beginnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "project_root", lambda: tmp_path)
+    assert stored_rows("moe", "text") == "No benchmark is recorded here yet; the live run above stands alone."
+    rows = [
+        {"id": "text-use", "value": 0.93456, "unit": "", "baseline": "three seeds"},
+        {"id": "text-lost", "value": None, "unit": "%", "baseline": "not measured"},
+        {"id": "speed", "value": 2.0, "unit": "×", "baseline": "a peer"},
+    ]
+    record = {"date": "2026-11-27T10:00:00Z", "machine": {"processor": "An engine"}, "rows": rows}
+    path = tmp_path / "book" / "benchmarks" / "moe.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record), encoding="utf-8")
+    title, *told = stored_rows("moe", "text", "loads").splitlines()
+    assert title == "Recorded on 2026-11-27, An engine:"
+    assert [line.split() for line in told] == [["text-use", "0.935", "three", "seeds"]]
