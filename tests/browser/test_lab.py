@@ -117,15 +117,20 @@ CELLS = [
 ]
 
 
-def test_widgets_and_their_kernel_follow_each_other(course: Path, address: str, page: Page) -> None:
-    where = Path("chapters", "widgets.ipynb")
+def opened_with(page: Page, address: str, path: Path, sources: list[str]) -> list[Locator]:
+    """The cells of a new notebook in JupyterLab, with its kernel up; ``path`` is in the chapters' folder."""
     kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    cells = [new_code_cell(source) for source in CELLS]
-    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), course / where)
-    open_when_up(page, address.replace(FIRST_CHAPTER.as_posix(), where.as_posix()))
+    cells = [new_code_cell(source) for source in sources]
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), path)
+    open_when_up(page, address.replace(FIRST_CHAPTER.name, path.name))
     kernel = page.locator(".jp-NotebookPanel-toolbar .jp-KernelName")
     expect(kernel).to_have_text(re.compile("^Python 3"), timeout=1000 * OPEN_SECONDS)
-    imports, shown, printed, assigned, board, recorded = (page.locator(".jp-CodeCell").nth(at) for at in range(6))
+    return [page.locator(".jp-CodeCell").nth(at) for at in range(len(sources))]
+
+
+def test_widgets_and_their_kernel_follow_each_other(course: Path, address: str, page: Page) -> None:
+    cells = opened_with(page, address, course / "chapters" / "widgets.ipynb", CELLS)
+    imports, shown, printed, assigned, board, recorded = cells
     run_cell(page, imports)
     run_cell(page, shown)
     mask = shown.locator("canvas.mask")
@@ -149,6 +154,47 @@ def test_widgets_and_their_kernel_follow_each_other(course: Path, address: str, 
     board.get_by_role("button", name="Look again").click()
     expect(row).to_contain_text("done")
     screenshot(page, "lab_board")
+
+
+TRAINING = [
+    "from dataclasses import replace\n"
+    "from lightning.pytorch import Callback\n"
+    "from dslearn.data import ByteTokenizer, TokenStream, encode_documents, load_documents\n"
+    "from dslearn.moe import load_report\n"
+    "from dslearn.training import MixtureRecipe, fit_mixture\n"
+    "from dslearn.widgets import ExpertLoadExplorer",
+    "explorer = ExpertLoadExplorer()\nexplorer",
+    """class Watch(Callback):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        explorer.show(outputs["wanted"].int(), step=trainer.global_step)
+
+recipe = replace(MixtureRecipe(), steps=12, settle_steps=0)
+tokens = encode_documents(load_documents("prose", "train")[:20], ByteTokenizer(), shuffle_seed=0)
+stream = TokenStream(tokens, batch_size=8, seq_len=256, seed=0)
+fit_mixture(recipe.new_model("bias"), recipe, stream.batch, callbacks=[Watch()])
+print(f"{100 * load_report(explorer.loads()[0]).utilisation:.3g} % after", len(explorer.real), "steps")""",
+]
+NOTE_SENTENCES = """sentence => {
+  window.sentences = [];
+  new MutationObserver(() => window.sentences.push(sentence.textContent))
+    .observe(sentence, { childList: true, characterData: true, subtree: true });
+}"""
+
+
+def test_a_training_run_feeds_the_explorer_while_it_trains(course: Path, address: str, page: Page) -> None:
+    imports, shown, training = opened_with(page, address, course / "chapters" / "training.ipynb", TRAINING)
+    run_cell(page, imports)
+    run_cell(page, shown)
+    sentence = shown.locator(".sentence")
+    expect(sentence).to_contain_text("Step 1:", timeout=1000 * OPEN_SECONDS)
+    sentence.evaluate(NOTE_SENTENCES)
+    run_cell(page, training)
+    printed = training.locator(".jp-OutputArea-output", has_text="% after 12 steps")
+    expect(printed).to_be_visible(timeout=1000 * RUN_SECONDS)
+    expect(sentence).to_contain_text(f"Training step 12: the experts are used to {printed.inner_text().split()[0]} %")
+    seen = {text.partition(":")[0] for text in page.evaluate("window.sentences")}
+    screenshot(page, "lab_training")
+    assert len(seen) >= 4, seen  # not all at once, when it was over
 
 
 def run_cell(page: Page, cell: Locator, source: str | None = None) -> None:
