@@ -118,12 +118,12 @@ def last_token_sent_on_first(scores, top_k, capacity):
     return sent_on(scores, top_k, capacity, order="backward")
 
 
-@ANSWERS.refused("wrong order", "highest score", first=True)
+@ANSWERS.refused("wrong order", "has not chosen yet", first=True)
 def to_the_lowest_with_room(scores, top_k, capacity):
     return sent_on(scores, top_k, capacity, candidates=lambda liked: liked[top_k:][::-1])
 
 
-@ANSWERS.refused("wrong order", "highest score")
+@ANSWERS.refused("wrong order", "has not chosen yet")
 def to_the_first_number_with_room(scores, top_k, capacity):
     return sent_on(scores, top_k, capacity, candidates=lambda liked: sorted(liked[top_k:]))
 
