@@ -39,7 +39,8 @@ def save_model(
 
     Args:
         card: what a user of the model should know, as JSON values: data, recipe, seed, time, metrics.
-        dtype: of the weights on disk; None keeps the parameters' own.
+        dtype: of the parameters on disk; None keeps their own. Buffers do in any case: rounded, a router's bias no
+            longer balances.
 
     Raises:
         FileExistsError: the folder holds something else than a model.
@@ -49,7 +50,13 @@ def save_model(
     target = Path(folder)
     if target.exists() and not (target / _CONFIG).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target} exists and is no model folder; name a new or an empty one")
-    weights = save({name: value.to(dtype or value.dtype).contiguous() for name, value in model.state_dict().items()})
+    kept = dict(model.named_buffers())
+    weights = save(
+        {
+            name: value.to(value.dtype if name in kept else dtype or value.dtype).contiguous()
+            for name, value in model.state_dict().items()
+        }
+    )
     config = {"format": _FORMAT, **model.config.to_dict()}
     full_card = {**(card or {}), "sha256": hashlib.sha256(weights).hexdigest()}
     contents = {_WEIGHTS: weights, _CONFIG: _json_bytes(config), _CARD: _json_bytes(full_card)}

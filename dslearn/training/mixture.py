@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -196,7 +197,10 @@ def train_mixtures(
 
 def _card(model: LanguageModel, name: str, recipe: MixtureRecipe, text: MixtureText, seconds: float) -> dict[str, Any]:
     # Rounded first: the card must speak of the weights that are shipped.
-    use = evaluate_mixture(model.to(torch.bfloat16).float(), text.held_out(seq_len=recipe.seq_len))
+    shipped = copy.deepcopy(model)
+    for parameter in shipped.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16).float()
+    use = evaluate_mixture(shipped, text.held_out(seq_len=recipe.seq_len))
     return {
         "name": f"mixture_{name}",
         "what": "A small mixture-of-experts language model of Python source and English technical prose, by bytes",

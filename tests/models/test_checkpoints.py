@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dslearn.models import LanguageModel, load_card, load_model, model_names, save_model
+from dslearn.models import LanguageModel, ModelConfig, load_card, load_model, model_names, save_model
 
 
 def equal(one: LanguageModel, other: LanguageModel) -> bool:
@@ -37,6 +37,24 @@ def test_half_precision_on_disk_single_in_memory(small_model, tmp_path: Path) ->
     assert load_model(folder, dtype=torch.bfloat16).embedding.weight.dtype == torch.bfloat16
     size = (folder / "model.safetensors").stat().st_size
     assert 2 * model.config.num_parameters < size < 2 * model.config.num_parameters + 4096
+
+
+def test_buffers_are_never_rounded(tmp_path: Path) -> None:
+    config = ModelConfig(
+        vocab_size=30,
+        dim=16,
+        num_layers=1,
+        num_heads=2,
+        feed_forward="moe",
+        num_experts=4,
+        experts_top_k=2,
+        expert_dim=8,
+    )
+    model = LanguageModel(config)
+    model.mixtures[0].router.bias += torch.linspace(0.1, 0.2, 4)
+    loaded = load_model(save_model(model, tmp_path / "model", dtype=torch.bfloat16))
+    assert torch.equal(loaded.mixtures[0].router.bias, model.mixtures[0].router.bias)
+    assert not torch.equal(loaded.mixtures[0].router.weight, model.mixtures[0].router.weight)
 
 
 def test_replaces_a_model_and_leaves_nothing_else_behind(small_model, tmp_path: Path) -> None:
