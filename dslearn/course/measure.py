@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +45,8 @@ class Band:
 def time_interleaved(works: Mapping[str, Callable[[], object]], *, repeats: int = 9) -> dict[str, list[float]]:
     """Time several pieces of work in turns, so that a busy moment of the machine hits all of them alike.
 
-    Each is run once before, unmeasured: first calls allocate memory and fill caches.
+    Each is run once before, unmeasured: first calls allocate memory and fill caches. The order is drawn anew in every
+    round: whoever follows a large product finds the caches full of something else.
 
     Args:
         works: name → a function without arguments.
@@ -61,9 +63,11 @@ def time_interleaved(works: Mapping[str, Callable[[], object]], *, repeats: int 
     for work in works.values():
         work()
     samples: dict[str, list[float]] = {name: [] for name in works}
+    order, chance = list(works), random.Random(0)
     for _ in range(repeats):
-        for name, work in works.items():
-            samples[name].append(_milliseconds(work))
+        chance.shuffle(order)
+        for name in order:
+            samples[name].append(_milliseconds(works[name]))
     return samples
 
 

@@ -22,8 +22,8 @@ def mix_experts(
 ) -> Float[Tensor, "tokens dim"]:
     """Σ weight · W_down (SiLU(W_gate x) ⊙ W_up x) over each token's pairs; zeros for a token without any.
 
-    Pairs are sorted by expert; then one expert after the other gathers its tokens and runs. What it needs backward is
-    its hidden layer; a weight's gradient does not need the expert's output.
+    Pairs are sorted by expert, their tokens gathered; then one expert after the other multiplies its rows. What is kept
+    for the way back is the hidden layer; a weight's gradient does not need the expert's output.
     """
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
@@ -39,13 +39,10 @@ class _Mix(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, gate_up: Tensor, down: Tensor, weight: Tensor, token: Tensor, counts: list[int]
     ) -> Tensor:
-        hidden = x.new_empty(len(token), gate_up.shape[1])
-        out = x.new_empty(len(token), x.shape[1])
-
-        for expert, rows in _rows(counts):
-            torch.mm(x.index_select(0, token[rows]), gate_up[expert].T, out=hidden[rows])
-            gate, up = hidden[rows].chunk(2, dim=-1)
-            torch.mm(F.silu(gate).mul_(up), down[expert].T, out=out[rows])
+        rows = x.index_select(0, token)
+        hidden = _by_expert(rows, gate_up, counts, out=x.new_empty(len(token), gate_up.shape[1]))
+        gate, up = hidden.chunk(2, dim=-1)
+        out = _by_expert(F.silu(gate).mul_(up), down, counts, out=rows)
         ctx.save_for_backward(x, gate_up, down, weight, token, hidden)
         ctx.counts = counts
         return _sum_by_token(out, token, len(x), weight)
@@ -74,6 +71,15 @@ class _Mix(torch.autograd.Function):
             torch.mm(grad_hidden.T, x.index_select(0, token[rows]), out=grad_gate_up[expert])
             torch.mm(grad_hidden, gate_up[expert], out=grad_x[rows])
         return _sum_by_token(grad_x, token, len(x)), grad_gate_up, grad_down, grad_weight, None, None
+
+
+def _by_expert(
+    x: Float[Tensor, "pairs from"], matrices: Float[Tensor, "experts to from"], counts: list[int], *, out: Tensor
+) -> Float[Tensor, "pairs to"]:
+    """Each row by the matrix of its expert, into ``out``."""
+    for expert, rows in _rows(counts):
+        torch.mm(x[rows], matrices[expert].T, out=out[rows])
+    return out
 
 
 def _rows(counts: list[int]) -> Iterator[tuple[int, slice]]:
