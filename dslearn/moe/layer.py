@@ -171,15 +171,18 @@ class MoE(nn.Module):
         wanted = preference.topk(self.top_k, dim=-1).indices
         self.balance_loss = self._balance_loss(scores, wanted, shape)
         chosen = self._with_capacity(wanted, preference)
-        found = chosen >= 0
-        weight = weigh(scores, torch.where(found, chosen, wanted), renormalize=self.renormalize)
+        weight = weigh(scores, torch.where(chosen < 0, wanted, chosen), renormalize=self.renormalize).flatten()
+        token, expert = torch.arange(len(wanted), device=scores.device).repeat_interleave(self.top_k), chosen.flatten()
+        if self.capacity_factor is not None:
+            found = expert >= 0
+            token, expert, weight = token[found], expert[found], weight[found]
         return Routing(
-            token=found.nonzero()[:, 0],
-            expert=chosen[found],
-            weight=self.routed_scale * weight[found],
+            token=token,
+            expert=expert,
+            weight=weight if self.routed_scale == 1 else self.routed_scale * weight,
             scores=scores,
             wanted=torch.bincount(wanted.flatten(), minlength=self.num_experts),
-            dropped=int((~found).sum()),
+            dropped=wanted.numel() - len(expert),
         )
 
     def _with_capacity(self, wanted: Int[Tensor, "tokens top_k"], preference: Tensor) -> Int[Tensor, "tokens top_k"]:
