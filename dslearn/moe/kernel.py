@@ -52,24 +52,22 @@ class _Mix(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, gate_up, down, weight, token, hidden = ctx.saved_tensors
         (grad_out,) = grad_outputs
-        grad_gate_up, grad_down = torch.zeros_like(gate_up), torch.zeros_like(down)
-        grad_weight = torch.empty_like(weight)
-        grad_x = x.new_empty(len(token), x.shape[1])
-
-        for expert, rows in _rows(ctx.counts):
-            gate, up = hidden[rows].chunk(2, dim=-1)
-            squashed = gate.sigmoid()
-            silu = gate * squashed
-            act = silu * up
-            grad_rows = grad_out.index_select(0, token[rows])
-            grad_act = grad_rows @ down[expert]
-            torch.sum(grad_act * act, dim=-1, out=grad_weight[rows])
-            grad_act *= weight[rows, None]
-            torch.mm((grad_rows * weight[rows, None]).T, act, out=grad_down[expert])
-            grad_silu = squashed + silu * (1 - squashed)
-            grad_hidden = torch.cat([grad_act * up * grad_silu, grad_act * silu], dim=-1)
-            torch.mm(grad_hidden.T, x.index_select(0, token[rows]), out=grad_gate_up[expert])
-            torch.mm(grad_hidden, gate_up[expert], out=grad_x[rows])
+        grad_gate_up, grad_down = torch.empty_like(gate_up), torch.empty_like(down)
+        gate, up = hidden.chunk(2, dim=-1)
+        squashed = gate.sigmoid()
+        silu = gate * squashed
+        act = silu * up
+        grad_rows = grad_out.index_select(0, token)
+        grad_act = _by_expert(grad_rows, down.mT, ctx.counts, out=torch.empty_like(act))
+        grad_weight = (grad_act * act).sum(dim=-1)
+        grad_act *= weight[:, None]
+        grad_rows *= weight[:, None]
+        grad_hidden = torch.cat([grad_act * up * (squashed + silu * (1 - squashed)), grad_act * silu], dim=-1)
+        rows = x.index_select(0, token)
+        for expert, part in _rows(ctx.counts):
+            torch.mm(grad_rows[part].T, act[part], out=grad_down[expert])
+            torch.mm(grad_hidden[part].T, rows[part], out=grad_gate_up[expert])
+        grad_x = _by_expert(grad_hidden, gate_up.mT, ctx.counts, out=rows)
         return _sum_by_token(grad_x, token, len(x)), grad_gate_up, grad_down, grad_weight, None, None
 
 
@@ -83,11 +81,10 @@ def _by_expert(
 
 
 def _rows(counts: list[int]) -> Iterator[tuple[int, slice]]:
-    """Every expert that has rows, and which."""
+    """Every expert and its rows, none for an idle one: a product over nothing is zero."""
     start = 0
     for expert, count in enumerate(counts):
-        if count:
-            yield expert, slice(start, start + count)
+        yield expert, slice(start, start + count)
         start += count
 
 

@@ -75,7 +75,8 @@ def build(networks: Networks) -> Any:
             label="Text or code",
             lines=5,
             max_lines=8,
-            info=f"Write, or paste your own; the first {MOST_BYTES:,} bytes are read.",
+            info=f"Write, or paste your own; the first {MOST_BYTES:,} bytes are read, in pieces of {networks.window} as in "
+            "training.",
         )
         examples = gr.Radio(EXAMPLES, value=EXAMPLES[3], label="Or an example, from documents that no network has seen")
         with gr.Row():
@@ -125,7 +126,8 @@ def _told(routed: Routed, layer: int, spotlight: int | None) -> str:
     told = f"Only the first {bytes_read:,} bytes are read. " if routed.shortened else ""
     report = routed.report(layer)
     told += f"In layer {layer + 1}, {bytes_read:,} bytes: the use of the experts is {report.utilisation:.0%}"
-    told += f", and {report.drop_rate:.1%} of the choices were dropped." if report.drop_rate else "."
+    told += f", and {report.drop_rate:.1%} of the choices were dropped" if report.drop_rate else ""
+    told += " (an expert's room is counted in each piece by itself)." if report.drop_rate else "."
     if spotlight is not None:
         told += f" Marked: the {int(routed.loads(layer)[spotlight]):,} bytes of expert {spotlight}."
     if any(len(character.encode()) > 1 for character in routed.characters):
