@@ -75,8 +75,7 @@ def build(networks: Networks) -> Any:
             label="Text or code",
             lines=5,
             max_lines=8,
-            info=f"Write, or paste your own; the first {MOST_BYTES:,} bytes are read, in pieces of {networks.window} as in "
-            "training.",
+            info=f"Write, or paste your own; the first {MOST_BYTES:,} bytes are read, in pieces of {networks.window}.",
         )
         examples = gr.Radio(EXAMPLES, value=EXAMPLES[3], label="Or an example, from documents that no network has seen")
         with gr.Row():
