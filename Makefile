@@ -16,7 +16,7 @@ help: ## say what each command does and how long it takes
 lab: setup ## open the course in JupyterLab (first time 2-4 min, then seconds)
 	@$(BIN)/dslearn lab $(if $(PORT),--port $(PORT))
 
-test: lint unit wheel offline bench book browser ## everything that must hold (about 25 min)
+test: lint unit wheel offline bench book browser ## everything that must hold (about 30 min)
 	@echo "make test: all of it holds"
 
 check: lint ## the daily part: lint, types, quick tests (at most 5 min)
@@ -45,7 +45,7 @@ lint: setup ## ruff and pyright (under 1 min)
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 
-unit: setup ## unit and oracle tests with coverage (about 13 min)
+unit: setup ## unit and oracle tests with coverage (about 16 min)
 	$(BIN)/python -m pytest -m "not wheel and not browser" --cov --cov-report=term
 
 wheel: setup ## build the wheel, install it into an empty environment, use it (about 2 min)
