@@ -15,10 +15,10 @@ from benchmarks import quality
 from benchmarks.report import Report
 from dslearn.attention import BlockTree, DynamicSparseAttention
 from dslearn.attention.select import search_parts
-from dslearn.attention.threads import one_core_a_thread
 from dslearn.data import encode_documents, load_bpe, load_documents
 from dslearn.data.recall import recall_curriculum
 from dslearn.models import LanguageModel, load_model
+from dslearn.training.threads import one_core_a_thread
 
 
 def measure(report: Report) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.report import Report
-from dslearn.attention.threads import one_core_a_thread
 from dslearn.data import load_bpe, load_documents
 from dslearn.data.recall import recall_curriculum
 from dslearn.models import LanguageModel, evaluate_bits_per_byte, load_model, with_sparse_attention
@@ -16,6 +15,7 @@ from dslearn.training.optimizer import OptimizerConfig
 from dslearn.training.phases import LanguageStreams, Phase
 from dslearn.training.recall import recall_accuracy, train_recall, train_recall_selectors
 from dslearn.training.recipes import PHASES, LanguageRecipe, train_phase
+from dslearn.training.threads import one_core_a_thread
 
 SEEDS = (0, 1, 2)
 BLOCK, TOP_K = 4, 8  # 32 keys of 256: 12.5 %

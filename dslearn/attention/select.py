@@ -11,12 +11,10 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dslearn.attention.threads import side_by_side, threads_for
 from dslearn.attention.tree import BlockTree, search, split_signs
 
 Method = Literal["tree", "flat"]
-SHARED = 8  # parts from which on it pays to search them side by side
-CHUNK = 2**20  # numbers gathered or scored at a time: what stays in a core's cache
+CHUNK = 2**21  # numbers gathered or scored at a time: what stays in a core's cache
 
 
 @torch.no_grad()
@@ -63,17 +61,13 @@ def select_blocks(
     chunk = CHUNK // max(1, len(units) * (beam + 1) * tree.branching * units.shape[-1])
     tokens = range(tree.tokens - q.shape[-2], tree.tokens, query_block)
 
-    def choose(together: tuple[slice, int]) -> None:
-        part, first = together
+    for part, first in search_parts(tokens, tree, max(1, chunk), beam=beam, whole=method == "flat"):
         *_, leaves = search(tree, units[:, part], tokens[part], first=first, beam=beam)
         best = leaves.scores.topk(min(top_k, leaves.scores.shape[-1]))
         if best.values.isnan().any():
             raise ValueError("a block's score is NaN: q or k holds NaN or infinite values")
         blocks = leaves.nodes.expand_as(leaves.scores).gather(-1, best.indices)
         chosen[:, part, : blocks.shape[-1]] = blocks.masked_fill(best.values == -torch.inf, -1)
-
-    parts = list(search_parts(tokens, tree, max(1, chunk), beam=beam, whole=method == "flat"))
-    side_by_side(choose, parts, threads=threads_for(q.device, worthwhile=len(parts) >= SHARED))
     return chosen.unflatten(0, q.shape[:2])
 
 

@@ -7,16 +7,18 @@ other. Sharing the batch instead, they meet once a step, and work that stays in 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from dslearn.attention.threads import side_by_side
-
 Losses = dict[str, Tensor]
 Network = TypeVar("Network", bound=nn.Module)
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
 def loss_by_threads(
@@ -49,6 +51,42 @@ def loss_by_threads(
     losses = {name: torch.stack([part[name] for part, _ in results]).mean(dim=0) for name in results[0][0]}
     gradients = [_mean(parts) for parts in zip(*(gradients for _, gradients in results), strict=True)]
     return {**losses, "loss": _Known.apply(losses["loss"], gradients, *parameters)}
+
+
+def side_by_side(work: Callable[[Task], Result], tasks: Sequence[Task], *, threads: int) -> list[Result]:
+    """``work(task)`` for every task, ``threads`` of them at a time, each on one core; results in the tasks' order.
+
+    For tasks made of short operations: shared between cores one by one, these would leave the cores waiting for each
+    other. The caller's modes (gradients, inference, autocast) hold in the tasks; an error in one of them is raised.
+    """
+    threads = min(threads, len(tasks))
+    if threads <= 1:
+        return [work(task) for task in tasks]
+    gradients, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    autocast = {"enabled": torch.is_autocast_enabled("cpu"), "dtype": torch.get_autocast_dtype("cpu")}
+
+    def run(task: Task) -> Result:
+        # A mode belongs to a thread; new ones begin with the defaults.
+        with (
+            torch.inference_mode(inference),
+            torch.set_grad_enabled(gradients),
+            torch.autocast("cpu", **autocast),
+        ):
+            return work(task)
+
+    with one_core_a_thread(), ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(run, tasks))
+
+
+@contextmanager
+def one_core_a_thread() -> Iterator[None]:
+    """Operations of the threads started inside use one core each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def share_parameters(model: Network) -> Network:

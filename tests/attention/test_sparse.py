@@ -47,8 +47,13 @@ def plain(q: Tensor, k: Tensor, v: Tensor, blocks: Tensor, call: tuple[int, ...]
     return masked_attention(q, k, v, visible_keys(blocks, *call[:4]))
 
 
+@pytest.mark.parametrize(("table", "together"), [(2**12, 2**16), (8, 1)], ids=["as it is", "few at a time"])
 @GRID
-def test_it_is_masked_dense_attention_forward_and_backward(call: tuple[int, ...]) -> None:
+def test_it_is_masked_dense_attention_forward_and_backward(
+    call: tuple[int, ...], table: int, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dslearn.attention.dispatch.TABLE", table)
+    monkeypatch.setattr("dslearn.attention.dispatch.TOGETHER", together)
     qkv = [x.requires_grad_() for x in draw_qkv(call[0], call[1], batch=2)]
     blocks = random_blocks(*call, batch=2)
     out, expected = sparse(*qkv, blocks, call), plain(*qkv, blocks, call)

@@ -6,9 +6,7 @@ from contextlib import AbstractContextManager
 import pytest
 import torch
 
-from dslearn.attention import block_sparse_attention, select_blocks
-from dslearn.attention.threads import side_by_side
-from tests.attention.plain import draw
+from dslearn.training.threads import side_by_side
 
 
 @pytest.fixture(params=[1, 2])
@@ -48,21 +46,3 @@ def test_tasks_run_in_the_callers_modes(threads: int, mode: Callable[[], Abstrac
 
     with mode():
         assert side_by_side(modes, range(4), threads=threads) == [modes(0)] * 4
-
-
-def test_long_texts_give_the_same_whatever_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dslearn.attention.dispatch.SHARED", 1)
-    monkeypatch.setattr("dslearn.attention.select.CHUNK", 2**12)
-    results, before = [], torch.get_num_threads()
-    for count in (1, 2):
-        torch.set_num_threads(count)
-        q, k, v = (draw(1, 3, 200, 4, seed=seed, dtype=torch.float32).requires_grad_() for seed in range(3))
-        blocks = select_blocks(q, k, block_size=8, top_k=3)
-        out = block_sparse_attention(q, k, v, blocks, block_size=8)
-        out.square().sum().backward()
-        results.append([blocks, out.detach(), q.grad, k.grad, v.grad])
-        with torch.inference_mode():
-            results[-1].append(block_sparse_attention(q, k, v, blocks, block_size=8))
-    torch.set_num_threads(before)
-    for one, two in zip(*results, strict=True):
-        torch.testing.assert_close(one, two)
