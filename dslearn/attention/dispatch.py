@@ -210,7 +210,7 @@ class DispatchedAttention(torch.autograd.Function):
         out = q.new_empty(*q.shape[:-1], v.shape[-1])
         mass, log_sum = q.new_empty(chosen.shape, dtype=wide), q.new_empty(q.shape[:-1], dtype=wide)
         for part in _together(chosen):
-            heads = _Heads.of(*(x[part].to(wide) for x in (q, k, v)), block_size)
+            heads = _Heads.of(q[part].to(wide), k[part].to(wide), v[part].to(wide), block_size)
             for whole, computed in zip((out, mass, log_sum), _forward(heads, chosen[part]), strict=True):
                 whole[part] = computed
         ctx.save_for_backward(q, k, v, chosen, out, log_sum)
@@ -226,8 +226,8 @@ class DispatchedAttention(torch.autograd.Function):
         wide = log_sum.dtype
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         for part in _together(chosen):
-            heads = _Heads.of(*(x[part].to(wide) for x in (q, k, v)), ctx.block_size)
-            gradients = _backward(heads, chosen[part], *(x[part].to(wide) for x in (grads[0], out)), log_sum[part])
+            heads = _Heads.of(q[part].to(wide), k[part].to(wide), v[part].to(wide), ctx.block_size)
+            gradients = _backward(heads, chosen[part], grads[0][part].to(wide), out[part].to(wide), log_sum[part])
             for whole, computed in zip((dq, dk, dv), gradients, strict=True):
                 whole[part] = computed[:, : whole.shape[1]]
         return dq, dk, dv, None, None

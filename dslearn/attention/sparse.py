@@ -28,7 +28,8 @@ def block_sparse_attention(
     The softmax is exact: the same as dense attention with every other key masked out. With fewer queries than keys the
     queries are the *last* tokens, as in decoding against a cache. Half precision is computed in single.
 
-    Cost: 4 · queries · top_k · block_size · dim operations a head and O(queries) memory, forward and backward.
+    Cost: 4 · queries · top_k · block_size · dim operations a head and O(queries) memory, forward and backward; with
+    ``query_block=1``, a value for each choice of one head besides, queries · top_k · value_dim numbers.
 
     Args:
         blocks: for each ``query_block`` queries the key blocks they read, from :func:`select_blocks`: own block first,

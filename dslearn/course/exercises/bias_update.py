@@ -22,7 +22,7 @@ def new_bias(
 
 
 def build(tokens: int, experts: int, top_k: int, kind: str, rate: float, seed: int) -> tuple[Tensor, Tensor, float]:
-    """ "even" loads as far as they go, "crowded" ones, the last "idle"."""
+    """ "even" loads as far as they go, "crowded" ones, the last "idle"; a bias that has come "far"."""
     generator = torch.Generator().manual_seed(seed)
     liking, top_k = torch.rand(tokens, experts, generator=generator), 1 + (top_k - 1) % experts
     if kind == "crowded":
@@ -32,7 +32,8 @@ def build(tokens: int, experts: int, top_k: int, kind: str, rate: float, seed: i
     chosen = liking.topk(top_k).indices
     if kind == "even":
         chosen = (torch.arange(tokens * top_k) % experts).view(tokens, top_k)
-    return 0.2 * torch.randn(experts, generator=generator), chosen, rate
+    scale = 4.0 if kind == "far" else 0.2
+    return scale * torch.randn(experts, generator=generator), chosen, rate
 
 
 def _excess(call: Call) -> Tensor:
@@ -81,7 +82,7 @@ EXERCISE = Exercise(
         st.sampled_from(range(1, 8)),
         st.sampled_from(range(1, 7)),
         st.sampled_from(range(1, 4)),
-        st.sampled_from(("plain", "even", "idle", "crowded")),
+        st.sampled_from(("plain", "even", "idle", "crowded", "far")),
         st.sampled_from((0.5, 0.01)),
         st.sampled_from(range(100)),
     ),
@@ -91,6 +92,9 @@ EXERCISE = Exercise(
         (9, 6, 2, "even", 0.5, 2),
         (30, 7, 3, "crowded", 0.01, 3),
         (5, 12, 1, "idle", 0.5, 4),
+        (60, 12, 2, "even", 0.5, 5),
+        (20, 10, 1, "even", 0.01, 6),
+        (40, 8, 2, "far", 0.5, 7),
     ),
     build=build,
     axes="(experts,)",
@@ -148,6 +152,11 @@ EXERCISE = Exercise(
         Slip(
             _by(lambda load, _: (load[load > 0].mean() - load).sign()),
             "You take the mean over experts that were chosen at all. The idle count, too: they are what this is for.",
+        ),
+        Slip(
+            _by(lambda load, _: ((load / load.sum()).mean() - load / load.sum()).sign()),
+            "Shares are rounded: ten tenths do not add up to one, and an expert with exactly the mean load moves. "
+            "Compare the counts, which are whole.",
         ),
         Slip(
             _by(lambda load, _: torch.where(load < load.mean(), 1.0, -1.0)),

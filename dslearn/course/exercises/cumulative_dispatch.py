@@ -81,7 +81,7 @@ EXERCISE = Exercise(
         st.sampled_from(("plain", "idle", "crowded")),
         st.sampled_from(range(100)),
     ),
-    edges=((400, 16, 2, "plain", 0), (300, 9, 4, "crowded", 1), (5, 12, 1, "idle", 2)),
+    edges=((400, 16, 2, "plain", 0), (300, 9, 4, "crowded", 1), (5, 12, 1, "idle", 2), (1500, 64, 2, "plain", 3)),
     build=build,
     axes="(tokens, top_k)",
     shown=(4, 3, 2, "plain", 3),

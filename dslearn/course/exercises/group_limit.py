@@ -29,7 +29,7 @@ def choose_near(
 def build(
     tokens: int, size: int, groups: int, top_groups: int, judges: int, kind: str, seed: int
 ) -> tuple[Tensor, int, int, int]:
-    """Scores in which neither experts nor groups tie; with a bias in it, a score may be "negative"."""
+    """Scores in which neither experts nor groups tie; with a bias in it, they may be "negative", or "far" below 0."""
     top_groups, judges = 1 + (top_groups - 1) % groups, 1 + (judges - 1) % size
     generator = torch.Generator().manual_seed(seed)
     scores = torch.rand(tokens, groups * size, generator=generator)
@@ -38,6 +38,8 @@ def build(
         scores = scores.scatter_add(1, star, torch.full((tokens, 1), 0.9))
     if kind == "negative":
         scores = scores - 1.5
+    if kind == "far":
+        scores = (scores - 1.5) * 1e10
     return scores, judges * top_groups, groups, top_groups
 
 
@@ -85,6 +87,11 @@ def _judged(worth: Callable[[Tensor, int], Tensor], outside: float = -torch.inf)
     return gives(wrong)
 
 
+def _blanked(call: Call) -> bool:
+    """Whether all is explained by a number where −∞ should stand."""
+    return any(_judged(_best_sum, outside=-blank)(call) for blank in (0.0, 1.0, 1e2, 1e3, 1e4, 1e5, 1e6, 1e9))
+
+
 def _best_sum(by_group: Tensor, judges: int) -> Tensor:
     return by_group.topk(judges).values.sum(dim=2)
 
@@ -116,10 +123,15 @@ EXERCISE = Exercise(
         st.sampled_from(range(1, 5)),
         st.sampled_from(range(1, 4)),
         st.sampled_from(range(1, 4)),
-        st.sampled_from(("plain", "one star", "negative")),
+        st.sampled_from(("plain", "one star", "negative", "far")),
         st.sampled_from(range(100)),
     ),
-    edges=((30, 8, 8, 4, 2, "plain", 0), (30, 8, 8, 4, 2, "negative", 1), (20, 6, 5, 2, 3, "one star", 2)),
+    edges=(
+        (30, 8, 8, 4, 2, "plain", 0),
+        (30, 8, 8, 4, 2, "negative", 1),
+        (20, 6, 5, 2, 3, "one star", 2),
+        (20, 6, 5, 2, 3, "far", 3),
+    ),
     build=build,
     axes="(tokens, top_k)",
     shown=(2, 3, 3, 2, 1, "plain", 1),
@@ -150,8 +162,9 @@ EXERCISE = Exercise(
     ),
     slips=(
         Slip(
-            _judged(_best_sum, outside=0.0),
-            "You blank the other groups with 0. With a bias in it, a score can be below 0, and the blank wins. Use −∞.",
+            _blanked,
+            "You blank the other groups with a number. With a bias in it, a score can be below that, and the blank "
+            "wins. Use −∞.",
         ),
         Slip(
             _judged(lambda by_group, _: by_group.amax(dim=2)),

@@ -41,9 +41,9 @@ def _pack(load: list[int], copies: list[int], num_gpus: int, slots: int, *, heav
 
 
 def build(experts: int, num_gpus: int, spare: int, kind: str, seed: int) -> tuple[list[int], int, int]:
-    """Loads without ties, some of them 0 if "idle", one far above the others if "star", all "near" each other.
+    """Loads without ties; if "idle", some are 0; if "star", one is far above the others.
 
-    There are at least ``spare`` slots more than experts.
+    "near" ones lie close together, "equal" ones do tie. There are at least ``spare`` slots more than experts.
     """
     slots = -(-(experts + spare) // num_gpus)
     generator = torch.Generator().manual_seed(seed)
@@ -51,6 +51,8 @@ def build(experts: int, num_gpus: int, spare: int, kind: str, seed: int) -> tupl
     load = [round(one) * 97 + 31 * at + 7 for at, one in enumerate(drawn)]
     if kind == "near":
         load = (1000 + torch.randperm(experts, generator=generator)).tolist()
+    if kind == "equal":
+        load = [1000] * experts
     if kind == "idle":
         load = [0 if at % 3 == 1 else one for at, one in enumerate(load)]
     if kind == "star":
@@ -153,6 +155,9 @@ EXERCISE = Exercise(
         (12, 4, 20, "star", 3),
         (12, 4, 8, "near", 4),
         (9, 3, 6, "near", 5),
+        (12, 3, 19, "near", 6),
+        (12, 3, 19, "near", 7),
+        (7, 1, 4, "equal", 0),
     ),
     build=build,
     axes="(num_gpus, slots)",

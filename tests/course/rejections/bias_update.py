@@ -152,3 +152,14 @@ def in_half_precision(bias, experts, rate):
 @ANSWERS.refused("wrong shape", "(experts,)")
 def as_a_column(bias, experts, rate):
     return by_sign(bias, experts, rate)[:, None]
+
+
+@ANSWERS.refused("rounded shares", "Shares are rounded", first=True)
+def compares_shares(bias, experts, rate):
+    share = torch.bincount(experts.flatten(), minlength=len(bias)) / experts.numel()
+    return bias + rate * (share.mean() - share).sign()
+
+
+@ANSWERS.refused("kept in bounds", "stays where it is", first=True)
+def kept_within_one(bias, experts, rate):
+    return by_sign(bias, experts, rate).clamp(-1, 1)

@@ -146,3 +146,10 @@ def first_choices_counted_only(experts, num_experts):
 @ANSWERS.refused("right shape, one number", "a row of its own", first=True)
 def the_number_of_the_token(experts, num_experts):
     return torch.arange(len(experts))[:, None].expand_as(experts)
+
+
+@ANSWERS.refused("precision", "in their order", first=True)
+def sorted_by_a_key_with_decimals(experts, num_experts):
+    """Expert before the point, place behind it, where single precision ends."""
+    key = experts.flatten().float() + torch.arange(experts.numel()) / experts.numel() * 0.001
+    return key.argsort().argsort().view_as(experts)

@@ -159,3 +159,15 @@ def closed_in_place(scores, top_k, num_groups, top_groups):
 def the_scores(scores, top_k, num_groups, top_groups):
     groups = best_groups(scores, top_k, num_groups, top_groups)
     return within(scores, groups, num_groups).topk(top_k).values
+
+
+@ANSWERS.refused("not −∞", "the blank wins", first=True)
+def blanked_with_a_low_number(scores, top_k, num_groups, top_groups):
+    groups = best_groups(scores, top_k, num_groups, top_groups)
+    return within(scores, groups, num_groups, outside=-1e9).topk(top_k).indices
+
+
+@ANSWERS.refused("not −∞", "the blank wins", first=True)
+def blanked_with_minus_a_hundred(scores, top_k, num_groups, top_groups):
+    groups = best_groups(scores, top_k, num_groups, top_groups)
+    return within(scores, groups, num_groups, outside=-100.0).topk(top_k).indices

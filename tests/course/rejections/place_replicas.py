@@ -203,3 +203,19 @@ def load_changed(load, num_gpus, slots):
 @ANSWERS.refused("wrong type", "returns a list")
 def lists(load, num_gpus, slots):
     return with_tensors(load, num_gpus, slots).tolist()
+
+
+@ANSWERS.refused("rounded", "one at a time", first=True)
+def copies_by_whole_division(load, num_gpus, slots):
+    copies = [1] * len(load)
+    for _ in range(num_gpus * slots - len(load)):
+        copies[max(range(len(load)), key=lambda one: load[one] // copies[one])] += 1
+    return packed(load, torch.tensor(copies), num_gpus, slots)
+
+
+@ANSWERS.refused("of equals the last", "one at a time", first=True)
+def the_last_of_equals_gets_a_copy(load, num_gpus, slots):
+    copies = [1] * len(load)
+    for _ in range(num_gpus * slots - len(load)):
+        copies[max(reversed(range(len(load))), key=lambda one: load[one] / copies[one])] += 1
+    return packed(load, torch.tensor(copies), num_gpus, slots)
