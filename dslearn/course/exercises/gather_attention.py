@@ -142,6 +142,7 @@ EXERCISE = Exercise(
         *((4, 3, 1, 3, 4, 2, "low", seed) for seed in range(4)),
         *((5, 2, 1, 3, 3, 2, "damaged", seed) for seed in range(21)),
         (14, 5, 2, 7, 9, 6, "plain", 0),
+        (4, 4, 1, 2, 3, 2, "weights", 0),
     ),
     build=build,
     axes="(tokens, value_dim)",
