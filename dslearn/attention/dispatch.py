@@ -22,12 +22,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dslearn.attention.precision import without_autocast
+from dslearn.attention.precision import LOG2E, in_range, without_autocast
 
-LOG2E = math.log2(math.e)  # powers of two are three times as quick as powers of e
 TABLE = 2**12  # places in a table: what stays in a core's cache
 TOGETHER = 2**16  # choices up to which heads are taken together
-RANGE = 2.0**-64, 2.0**64  # a query's sum of powers beyond these asks for its highest score to be taken off
 
 
 @dataclass(frozen=True)
@@ -192,8 +190,7 @@ def _forward(
     plan = _Plan.of(heads, chosen[..., 1:])
     mixed, mass = _attend(heads, plan)
     total, highest = mass.sum(-1, keepdim=True), 0.0
-    smallest, largest = total.aminmax()
-    if not RANGE[0] < smallest <= largest < RANGE[1]:
+    if not in_range(total):
         reference = _highest(heads, plan)
         mixed, mass = _attend(heads, plan, reference)
         total, highest = mass.sum(-1, keepdim=True), heads.queries(reference)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dslearn.attention.precision import without_autocast
+from dslearn.attention.precision import LOG2E, in_range, without_autocast
 
 CHUNK = 2**19  # scores held at a time: what stays in a core's cache
 
@@ -47,96 +46,113 @@ class Layout:
         return by_unit.expand(periods, *by_unit.shape).flatten(0, 1)[: self.units]
 
 
-@dataclass(frozen=True)
-class Scratch:
-    """Memory that every chunk uses anew: fresh pages cost more than the arithmetic done on them."""
-
-    keys: Float[Tensor, " key_numbers"]
-    values: Float[Tensor, " value_numbers"]
-    scores: Float[Tensor, " score_numbers"]
-
-    @classmethod
-    def of(cls, layout: Layout, q: Tensor, v: Tensor) -> Scratch:
-        rows = min(layout.units, layout.step) * layout.top_k * layout.block_size
-        wide = torch.promote_types(q.dtype, torch.float32)
-        sizes = (rows * q.shape[-1], rows * v.shape[-1], rows * layout.unit)
-        return cls(*(torch.empty(size, dtype=wide, device=q.device) for size in sizes))
-
-
 class _Blocks:
     """One head's keys or values as rows of a block each; the last, incomplete one is padded apart, without a copy."""
 
     def __init__(self, x: Float[Tensor, "tokens dim"], block_size: int) -> None:
-        self.dim, self.size = x.shape[-1], block_size * x.shape[-1]
         self.complete = len(x) // block_size
         whole, rest = x[: self.complete * block_size], x[self.complete * block_size :]
-        self.rows = whole.reshape(self.complete, self.size)
+        self.rows = whole.reshape(self.complete, block_size * x.shape[-1])
         self.last = F.pad(rest, (0, 0, 0, -len(rest) % block_size)).flatten()
 
-    def gather(self, blocks: Int[Tensor, " blocks"], scratch: Tensor) -> Float[Tensor, "keys dim"]:
+    def gather(self, blocks: Int[Tensor, " blocks"], out: Float[Tensor, "blocks numbers"]) -> None:
         """The blocks one after the other."""
-        rows = scratch[: len(blocks) * self.size].view(len(blocks), -1)
         if not len(self.last):
-            torch.index_select(self.rows, 0, blocks, out=rows)
-            return rows.view(-1, self.dim)
+            torch.index_select(self.rows, 0, blocks, out=out)
+            return
         if self.complete:
-            torch.index_select(self.rows, 0, blocks.clamp(max=self.complete - 1), out=rows)
-        rows[blocks == self.complete] = self.last
-        return rows.view(-1, self.dim)
+            torch.index_select(self.rows, 0, blocks.clamp(max=self.complete - 1), out=out)
+        out[blocks == self.complete] = self.last
 
 
-class _Head:
-    """One head's units of queries with the keys and values they read, a cacheful at a time."""
+class _Room:
+    """Where keys, values and scores of a chunk lie: ``units`` units that read ``read`` blocks each."""
 
-    def __init__(
+    def __init__(self, memory: list[Tensor], layout: Layout, units: int, read: int) -> None:
+        self.read = read
+        self.key_rows, self.value_rows, scores = (x[: units * read] for x in memory)
+        self.keys, self.values = (x.view(units, read * layout.block_size, -1) for x in (self.key_rows, self.value_rows))
+        self.keys_t, self.scores = self.keys.mT, scores.view(units, layout.unit, -1)
+        self.by_block = self.scores.unflatten(-1, (read, -1))
+        self.own = self.by_block[:, :, 0]
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Units of one head whose scores stay in cache together."""
+
+    q: Float[Tensor, "units unit dim"]
+    k: _Blocks
+    v: _Blocks
+    blocks: Int[Tensor, " units_read"]
+    late: Float[Tensor, "units unit size"]
+    absent: Float[Tensor, "lacking 1 read 1"]
+    room: _Room
+
+    def scores(self) -> Float[Tensor, "units unit keys"]:
+        """q kᵀ / √dim for powers of two; −∞ where a key is later than the query or its block absent."""
+        room = self.room
+        self.k.gather(self.blocks, room.key_rows)
+        room.scores.baddbmm_(self.q, room.keys_t, beta=0, alpha=self.q.shape[-1] ** -0.5 * LOG2E)
+        room.own.add_(self.late)
+        if lacking := len(self.absent):
+            room.by_block[:lacking].add_(self.absent)
+        return room.scores
+
+    def values(self) -> Float[Tensor, "units keys value_dim"]:
+        """Of the keys that the scores are of."""
+        self.v.gather(self.blocks, self.room.value_rows)
+        return self.room.values
+
+
+class _Plan:
+    """How units are cut into chunks, alike for all heads, and the memory that every chunk uses anew.
+
+    (Fresh pages cost more than the arithmetic done on them.)
+    """
+
+    def __init__(self, layout: Layout, q: Tensor, v: Tensor, chosen: Int[Tensor, "heads units top_k"]) -> None:
+        self.layout, self.wide = layout, torch.promote_types(q.dtype, torch.float32)
+        missing = chosen < 0
+        self.blocks = chosen.masked_fill(missing, 0)  # block 0 is read instead and hidden
+        self.absent = torch.zeros_like(chosen, dtype=self.wide).masked_fill_(missing, -torch.inf)[:, :, None, :, None]
+        self.full_from = max(missing.any(dim=-1).any(dim=0).nonzero().flatten().tolist(), default=-1) + 1
+
+        # The first units of a text have few blocks before them: apart, they need only half of the columns.
+        half = layout.top_k // 2
+        few = int(missing[..., half:].all(dim=-1).all(dim=0).long().cumprod(0).sum()) if half else 0
+        shapes = []
+        for begin, end, read in ((0, few, half), (few, layout.units, layout.top_k)):
+            shapes += [(min(layout.step, end - at), read) for at in range(begin, end, layout.step)]
+        self.sizes = [units for units, _ in shapes]
+
+        rows = min(layout.units, layout.step) * layout.top_k
+        widths = q.shape[-1], v.shape[-1], layout.unit
+        memory = [q.new_empty(rows, layout.block_size * width, dtype=self.wide) for width in widths]
+        rooms = {shape: _Room(memory, layout, *shape) for shape in set(shapes)}
+        self.rooms, self.late = [rooms[shape] for shape in shapes], layout.late(q.device)
+
+    def split(self, x: Shaped[Tensor, "units *rest"]) -> tuple[Tensor, ...]:
+        """What belongs to each chunk."""
+        return x.split(self.sizes)
+
+    def chunks(
         self,
+        head: int,
         q: Float[Tensor, "queries dim"],
         k: Float[Tensor, "keys dim"],
         v: Float[Tensor, "keys value_dim"],
-        chosen: Int[Tensor, "units top_k"],
-        layout: Layout,
-    ) -> None:
-        self.layout = layout
-        self.q = _in_units(q, layout)
-        self.k, self.v = _Blocks(k, layout.block_size), _Blocks(v, layout.block_size)
-        self.blocks = chosen.clamp(min=0)  # an absent block −1 reads block 0 and is hidden
-        lacking = (chosen < 0).any(dim=-1).nonzero()
-        full_from = int(lacking[-1]) + 1 if len(lacking) else 0
-        self.absent = torch.zeros_like(chosen[:full_from], dtype=q.dtype).masked_fill_(
-            chosen[:full_from] < 0, -torch.inf
-        )
-        # The first units of a text have few blocks before them: apart, they need only half of the columns.
-        self.half = layout.top_k // 2
-        self.few = int((chosen[:, self.half :] < 0).all(dim=-1).long().cumprod(0).sum()) if self.half else 0
-
-    def chunks(self) -> Iterator[slice]:
-        """The units, as many at a time as stay in cache."""
-        units, step = len(self.q), self.layout.step
-        for begin, end in ((0, self.few), (self.few, units)):
-            yield from (slice(at, min(at + step, end)) for at in range(begin, end, step))
-
-    def blocks_of(self, part: slice) -> Int[Tensor, "units read"]:
-        """The blocks that a chunk reads."""
-        return self.blocks[part, : self.half] if part.stop <= self.few else self.blocks[part]
-
-    def read(self, part: slice, scratch: Scratch) -> tuple[Float[Tensor, "units keys dim"], Tensor]:
-        """Keys and values of the units' blocks."""
-        flat, units = self.blocks_of(part).flatten(), part.stop - part.start
-        keys, values = self.k.gather(flat, scratch.keys), self.v.gather(flat, scratch.values)
-        return keys.view(units, -1, self.k.dim), values.view(units, -1, self.v.dim)
-
-    def weights(
-        self, part: slice, k: Float[Tensor, "units keys dim"], late: Tensor, scratch: Tensor
-    ) -> Float[Tensor, "units unit keys"]:
-        """softmax(q kᵀ / √dim) over the units' blocks."""
-        q, size = self.q[part], self.layout.block_size
-        scores = scratch[: len(q) * q.shape[1] * k.shape[1]].view(len(q), q.shape[1], -1)
-        scores.baddbmm_(q, k.mT, beta=0, alpha=self.k.dim**-0.5)
-        by_block = scores.unflatten(-1, (-1, size))
-        by_block[:, :, 0].add_(late[part])
-        if len(absent := self.absent[part]):
-            by_block[: len(absent)].add_(absent[:, None, : by_block.shape[2], None])
-        return torch.softmax(scores, dim=-1, out=scores)
+    ) -> list[_Chunk]:
+        """One head's."""
+        units = _in_units(q.to(self.wide), self.layout)
+        keys, values = (_Blocks(x.to(self.wide), self.layout.block_size) for x in (k, v))
+        parts = map(self.split, (units, self.late, self.blocks[head], self.absent[head]))
+        chunks, end = [], 0
+        for room, here, late, blocks, absent in zip(self.rooms, *parts, strict=True):
+            lacking = absent[: max(0, self.full_from - end), :, : room.read]
+            chunks.append(_Chunk(here, keys, values, blocks[:, : room.read].flatten(), late, lacking, room))
+            end += len(here)
+        return chunks
 
 
 def _in_units(x: Float[Tensor, "queries dim"], layout: Layout) -> Float[Tensor, "units unit dim"]:
@@ -152,51 +168,80 @@ class GatheredAttention(torch.autograd.Function):
     @staticmethod
     @without_autocast
     def forward(ctx, q, k, v, chosen, layout: Layout):
-        ctx.save_for_backward(q, k, v, chosen)
-        ctx.layout = layout
-        wide = torch.promote_types(q.dtype, torch.float32)
-        out = q.new_empty(len(q), layout.units, layout.unit, v.shape[-1], dtype=wide)
-        scratch, late = Scratch.of(layout, q, v), layout.late(q.device)
+        plan = _Plan(layout, q, v, chosen)
+        out = q.new_empty(len(q), layout.units, layout.unit, v.shape[-1], dtype=plan.wide)
+        log_sum = out.new_empty(*out.shape[:-1], 1)
         for i in range(len(q)):
-            head = _Head(q[i].to(wide), k[i].to(wide), v[i].to(wide), chosen[i], layout)
-            for part in head.chunks():
-                keys, values = head.read(part, scratch)
-                torch.bmm(head.weights(part, keys, late, scratch.scores), values, out=out[i, part])
-        return out.flatten(1, 2)[:, : layout.queries].to(q.dtype)
+            chunks = plan.chunks(i, q[i], k[i], v[i])
+            _attend(plan, chunks, out[i], log_sum[i])
+        out = out.flatten(1, 2)[:, : layout.queries].to(q.dtype)
+        ctx.save_for_backward(q, k, v, chosen, out, log_sum)
+        ctx.layout = layout
+        return out
 
     @staticmethod
     @once_differentiable
     @without_autocast
     def backward(ctx, *grads):  # pyright: ignore[reportIncompatibleMethodOverride]
-        q, k, v, chosen = ctx.saved_tensors
-        layout: Layout = ctx.layout
-        wide = torch.promote_types(q.dtype, torch.float32)
+        q, k, v, chosen, out, log_sum = ctx.saved_tensors
+        plan = _Plan(ctx.layout, q, v, chosen)
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        scratch, late = Scratch.of(layout, q, v), layout.late(q.device)
         for i in range(len(q)):
-            head = _Head(q[i].to(wide), k[i].to(wide), v[i].to(wide), chosen[i], layout)
-            gradients = _backward_head(head, grads[0][i].to(wide), late, scratch)
-            for total, part in zip((dq, dk, dv), gradients, strict=True):
-                total[i] = part[: total.shape[1]]
+            gradients = _backward(plan, plan.chunks(i, q[i], k[i], v[i]), grads[0][i], out[i], log_sum[i])
+            for whole, part in zip((dq, dk, dv), gradients, strict=True):
+                whole[i] = part[: whole.shape[1]]
         return dq, dk, dv, None, None
 
 
-def _backward_head(
-    head: _Head, grad: Float[Tensor, "queries value_dim"], late: Tensor, scratch: Scratch
+def _attend(
+    plan: _Plan,
+    chunks: list[_Chunk],
+    out: Float[Tensor, "units unit value_dim"],
+    log_sum: Float[Tensor, "units unit 1"],
+    highest: Float[Tensor, "units unit 1"] | None = None,
+) -> None:
+    """One head's softmax(q kᵀ / √dim) v, and log2 of the sums that divide it.
+
+    Where powers of the scores as they are lack range, all is done again with each query's highest score taken off.
+    """
+    total = torch.empty_like(log_sum)
+    for chunk, mixed, sums in zip(chunks, *map(plan.split, (out, total)), strict=True):
+        weights = chunk.scores().exp2_()
+        torch.sum(weights, dim=-1, keepdim=True, out=sums)
+        torch.bmm(weights, chunk.values(), out=mixed)
+    if in_range(total):
+        torch.log2(total, out=log_sum)
+    else:
+        for chunk, mixed, sums, logs in zip(chunks, *map(plan.split, (out, total, log_sum)), strict=True):
+            scores = chunk.scores()
+            weights = scores.sub_(torch.amax(scores, dim=-1, keepdim=True, out=logs)).exp2_()
+            torch.sum(weights, dim=-1, keepdim=True, out=sums)
+            torch.bmm(weights, chunk.values(), out=mixed)
+        log_sum.add_(total.log2())
+    out.div_(total)
+
+
+def _backward(
+    plan: _Plan,
+    chunks: list[_Chunk],
+    grad: Float[Tensor, "queries value_dim"],
+    out: Float[Tensor, "queries value_dim"],
+    log_sum: Float[Tensor, "units unit 1"],
 ) -> tuple[Float[Tensor, "rows dim"], Float[Tensor, "keys dim"], Float[Tensor, "keys value_dim"]]:
     """Gradients of one head's queries, in whole units, and of its keys and values, in whole blocks."""
-    layout = head.layout
+    layout, dim, value_dim = plan.layout, chunks[0].q.shape[-1], out.shape[-1]
+    grad = grad.to(plan.wide)
+    inner = _in_units((grad * out).sum(-1, keepdim=True), layout)
+    grad = _in_units(grad, layout)
     blocks = -(-layout.keys // layout.block_size)
-    dq, grad = torch.empty_like(head.q), _in_units(grad, layout)
-    dk, dv = grad.new_zeros(blocks, head.k.size), grad.new_zeros(blocks, head.v.size)
-    for part in head.chunks():
-        keys, values = head.read(part, scratch)
-        weights = head.weights(part, keys, late, scratch.scores)
-        d_weights = torch.bmm(grad[part], values.mT)
-        inner = (weights * d_weights).sum(-1, keepdim=True)
-        d_scores = d_weights.sub_(inner).mul_(weights).mul_(head.k.dim**-0.5)
-        torch.bmm(d_scores, keys, out=dq[part])
-        flat = head.blocks_of(part).flatten()  # an absent block has weight zero, so block 0 gets nothing from it
-        dk.index_add_(0, flat, torch.bmm(d_scores.mT, head.q[part]).view(len(flat), -1))
-        dv.index_add_(0, flat, torch.bmm(weights.mT, grad[part]).view(len(flat), -1))
-    return dq.flatten(0, 1), dk.view(-1, head.k.dim), dv.view(-1, head.v.dim)
+    dq = grad.new_empty(layout.units, layout.unit, dim)
+    dk, dv = (grad.new_zeros(blocks, layout.block_size * width) for width in (dim, value_dim))
+    parts = map(plan.split, (dq, grad, inner, log_sum))
+    for chunk, dq_here, d_out, inner_here, log_sum_here in zip(chunks, *parts, strict=True):
+        weights = chunk.scores().sub_(log_sum_here).exp2_()
+        d_scores = torch.bmm(d_out, chunk.values().mT).sub_(inner_here).mul_(weights).mul_(dim**-0.5)
+        torch.bmm(d_scores, chunk.room.keys, out=dq_here)
+        # An absent block has weight zero, so block 0 gets nothing from it.
+        dk.index_add_(0, chunk.blocks, torch.bmm(d_scores.mT, chunk.q).view(len(chunk.blocks), -1))
+        dv.index_add_(0, chunk.blocks, torch.bmm(weights.mT, d_out).view(len(chunk.blocks), -1))
+    return dq.flatten(0, 1), dk.view(-1, dim), dv.view(-1, value_dim)

@@ -128,10 +128,11 @@ def test_keys_that_were_not_chosen_or_are_later_have_no_influence(query_block: i
         assert torch.equal(changed, visible[..., key])
 
 
+@BOTH_KERNELS
 @pytest.mark.parametrize("height", [30.0, 300.0, 2000.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_scores_hundreds_above_or_below_the_own_blocks(height: float, dtype: torch.dtype) -> None:
-    call = (48, 48, 8, 1, 3)
+def test_scores_hundreds_above_or_below_the_own_blocks(height: float, dtype: torch.dtype, query_block: int) -> None:
+    call = (48, 48, 8, query_block, 3)
     q, k, v = draw_qkv(48, 48, dim=4)
     q[..., 0] = 2.0  # scores in units of q₀k₀/√4 = k₀
     k[..., 0] = torch.tensor([0.0, height, -height, height / 2, 0.0, -height]).repeat_interleave(8)
