@@ -34,6 +34,15 @@ def leaves(answer: Any) -> Iterator[Tensor]:
             yield torch.tensor(torch.inf, dtype=torch.float64)
 
 
+def as_asked(expected: Any, got: Any) -> Any:
+    """An answer of the right kind, its whole numbers of the expected width."""
+    if isinstance(expected, Tensor) and isinstance(got, Tensor):
+        return got if got.is_floating_point() else got.to(expected.dtype)
+    if isinstance(expected, tuple) and type(got) in (list, tuple):
+        return type(got)(map(as_asked, expected, got))
+    return got
+
+
 def unlike(expected: Any, got: Any, *, axes: str = "") -> str:
     """In which way ``got`` cannot be an answer at all, whatever its values; empty if it can.
 
@@ -61,8 +70,8 @@ def new_nan(expected: Any, got: Any) -> str:
     if not isinstance(expected, Tensor):
         return f"{told}."
     return (
-        f"{told}, and from a softmax over nothing but −∞. Did `exp` run over? Subtract the largest score first, or "
-        "leave it to `softmax`."
+        f"{told}, from the mean of nothing, and from a softmax over nothing but −∞. Did an `exp` run over? Subtract "
+        "the largest score first, or leave it to `softmax`."
     )
 
 
@@ -75,12 +84,19 @@ def habit(calls: Sequence[tuple[Any, Any]]) -> str:
         return "Whatever it is given, your answer is all zeros: the shape is there and nothing has been computed."
     if len(calls) > 1 and all(close(b, calls[0][1]) for _, b in calls):
         return "Your function gives the same answer whatever it is given. It should compute it from its arguments."
-    if all(_near(a, b, tolerance=0.05) for a, b in pairs):
-        return (
-            "Your answers are nearly right, which smells of precision: is something computed in half precision, or "
-            "rounded, on the way?"
-        )
-    return _factor(pairs)
+    return _factor(pairs) or (NEARLY if all(_nearly(a, b) for a, b in pairs) else "")
+
+
+NEARLY = (
+    "Your answers are nearly right. Is something computed in half precision, or rounded, on the way? Or is a small "
+    "number added somewhere, or multiplied with?"
+)
+
+
+def _nearly(a: Tensor, b: Tensor) -> bool:
+    """Whether each number is within five per cent, and not a whole one: a place in a row is right or wrong."""
+    whole = torch.equal(a, a.round())
+    return close(a, b) if whole else torch.allclose(a, b, rtol=0.05, atol=0.005 * _scale(a), equal_nan=True)
 
 
 def describe(value: Any, digits: int = 3) -> str:
@@ -109,16 +125,23 @@ def describe_both(expected: Any, got: Any) -> tuple[str, str]:
     return told
 
 
-def _near(a: Tensor, b: Tensor, *, tolerance: float = TOLERANCE) -> bool:
+def _near(a: Tensor, b: Tensor) -> bool:
     if a.shape != b.shape:
         return False
-    scale = a[a.isfinite()].abs().max().item() if a.isfinite().any() else 1.0
-    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * max(scale, 1e-12), equal_nan=True)
+    return torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * _scale(a), equal_nan=True)
+
+
+def _scale(a: Tensor) -> float:
+    """The largest of the numbers, infinite ones aside."""
+    return max(a[a.isfinite()].abs().max().item(), 1e-12) if a.isfinite().any() else 1.0
 
 
 def _unlike_tensor(expected: Tensor, got: Any, axes: str) -> str:
     if not isinstance(got, Tensor):
         return f"The answer is a tensor of shape {tuple(expected.shape)}; your function returns {kind_of(got)}."
+    if got.layout != torch.strided or got.is_complex():
+        strange = got.dtype if got.is_complex() else str(got.layout).removeprefix("torch.")
+        return f"The answer is an ordinary tensor of {expected.dtype}; yours is {strange}."
     if got.device != expected.device:
         return (
             f"The inputs are on {expected.device} and your answer is on {got.device}: make new tensors beside "
@@ -145,6 +168,8 @@ def _unlike_tuple(expected: tuple[Any, ...], got: Any) -> str:
             f"The answer is {len(expected)} things, returned as a tuple; your function returns {kind_of(got)}{count}."
         )
     for number, (wanted, one) in enumerate(zip(expected, got, strict=True), start=1):
+        if one is None and wanted is not None:
+            return f"Number {number} of the {len(expected)} things that you return is None."
         if problem := unlike(wanted, one):
             return f"Number {number} of the {len(expected)} things that you return: {problem}"
     return ""
@@ -190,7 +215,7 @@ def _factor(pairs: Sequence[tuple[Tensor, Tensor]]) -> str:
         return ""
     under = sum(float(a @ a) for a, _ in pairs)
     factor = sum(float(a @ b) for a, b in pairs) / under if under else 0.0
-    if not factor or not all(_near(factor * a, b) for a, b in pairs):
+    if not factor or abs(factor - 1) < 2 * TOLERANCE or not all(_near(factor * a, b) for a, b in pairs):
         return ""
     if abs(factor + 1) < TOLERANCE:
         return "Every number has the wrong sign."
@@ -200,7 +225,8 @@ def _factor(pairs: Sequence[tuple[Tensor, Tensor]]) -> str:
 def _tensor_in_words(value: Tensor, digits: int) -> str:
     if value.numel() > _PRINTED or not value.numel():
         return f"a tensor of shape {tuple(value.shape)}"
-    return _rows(value.detach().cpu().tolist(), digits + _shared_digits(value))
+    value = value.detach().cpu()
+    return _rows(value.tolist(), digits + _shared_digits(value))
 
 
 def _shared_digits(value: Tensor) -> int:

@@ -16,11 +16,13 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from dslearn._extras import require
-from dslearn.course.answers import close, describe, describe_both, habit, kind_of, new_nan, unlike
-from dslearn.course.exercise import Behaviour, Call, Exercise, Key
+from dslearn.course.answers import as_asked, close, describe, describe_both, habit, kind_of, new_nan, unlike
+from dslearn.course.exercise import Behaviour, Call, Exercise, Key, Slip
 from dslearn.course.feedback import Feedback
-from dslearn.course.guard import Guard, Trouble, copy_of
+from dslearn.course.guard import Guard, Trouble, copy_of, first_line
 
 require("hypothesis", "course")
 
@@ -78,7 +80,7 @@ class _Trial:
             problem = new_nan(expected, got)
         if problem:
             raise Trouble(problem)
-        return Call(arguments, expected, got)
+        return Call(arguments, expected, as_asked(expected, got))
 
     def search(self, broken: Callable[[Call | Trouble], bool]) -> Key | None:
         """The smallest drawn key whose call is broken, else the first such edge.
@@ -118,7 +120,8 @@ def judge(exercise: Exercise, answer: object) -> Feedback:
     try:
         return _judge(exercise, answer)
     except Exception as error:  # what comes back may be anything, and a learner never sees a traceback of ours
-        told = f"The check can make nothing of your answer ({type(error).__name__}: {error}). If it is right, tell us."
+        told = f"The check can make nothing of your answer ({type(error).__name__}: {first_line(error)}). "
+        told += "If it is right, tell us."
         return _outcome(exercise, Trouble(told))
 
 
@@ -155,8 +158,12 @@ def attempt(exercise: Exercise, answer: object) -> Feedback | Shown:
         got = guard(partial(exercise.ask, _callable(exercise, answer)), exercise.build(*exercise.shown))
     except Trouble as trouble:
         return _outcome(exercise, trouble)
+    try:
+        told = describe(got)
+    except Exception as error:  # a tensor without numbers, an object that cannot be printed
+        told = f"{kind_of(got)}, which cannot be shown ({type(error).__name__}: {first_line(error)})"
     printed = f"{guard.printed.rstrip()}\n" if guard.printed else ""
-    return Shown(f"{printed}{_call_in_words(exercise, exercise.shown)}\nreturns\n{describe(got)}")
+    return Shown(f"{printed}{_call_in_words(exercise, exercise.shown)}\nreturns\n{told}")
 
 
 def _tests(exercise: Exercise) -> list[_Test]:
@@ -188,11 +195,19 @@ def _explanation(trial: _Trial, key: Key) -> str:
     """The mistake that would give all the results that were seen."""
     calls = [call for call in trial.calls.values() if isinstance(call, Call)]
     for slip in trial.exercise.slips:
-        if all(map(slip.explains, calls)):
+        if all(_explains(slip, call) for call in calls):
             return slip.message
     if told := habit([(call.expected, call.got) for call in calls]):
         return told
     return "" if _is_repeatable(trial, key) else "Asked twice, your function gives two answers. Is there chance in it?"
+
+
+def _explains(slip: Slip, call: Call) -> bool:
+    """Slips are looked for in answers of which nothing is known, places out of range among them."""
+    try:
+        return slip.explains(call)
+    except Exception:
+        return False
 
 
 def _is_repeatable(trial: _Trial, key: Key) -> bool:
@@ -223,7 +238,14 @@ def _callable(exercise: Exercise, answer: object) -> Callable[..., Any]:
             f'Hand over the function itself, without calling it: `check("{exercise.id}", {exercise.function})`; got '
             f"{kind_of(answer)}."
         )
-    return answer
+    return lambda *arguments: _kept(answer(*arguments))
+
+
+def _kept(returned: Any) -> Any:
+    """Copies of the tensors, since a function may return the same memory each time."""
+    if isinstance(returned, Tensor):
+        return returned.clone()
+    return type(returned)(map(_kept, returned)) if type(returned) in (list, tuple) else returned
 
 
 def _outcome(exercise: Exercise, trouble: Trouble, **shown: Any) -> Feedback:

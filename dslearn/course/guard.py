@@ -124,7 +124,7 @@ class Guard:
         behind = "" if ended else " It is busy in compiled code and goes on unseen: restart the kernel if it slows you."
         raise Trouble(
             f"Your function had not returned after {self.seconds:g} seconds, so it was left.{behind} Does a loop never "
-            "end? Does a `while` change what it tests?",
+            "end? Does a `while` change what it tests? Or does a loop run within another, where one would do?",
             final=True,
         )
 
@@ -153,18 +153,23 @@ def _told(error: BaseException) -> Trouble:
     """The sentence for what a function raised, with the line of the reader's own that raised it."""
     if isinstance(error, Trouble):
         return error
-    if isinstance(error, NotImplementedError):
+    if isinstance(error, NotImplementedError) and _is_own(error):
         return Trouble(
             "Write your code in place of `raise NotImplementedError`, then run its cell and the check.",
             state="not started",
         )
     what = f"Your function raised {type(error).__name__}"
-    what += f": {_first_line(str(error))}" if str(error) else ""
+    what += f": {line}" if (line := first_line(error)) else ""
     if isinstance(error, RecursionError):
         what += ". It calls itself without an end"
     if isinstance(error, SystemExit | KeyboardInterrupt):
         what = "Your function asks Python to end (exit or an interrupt). Return a value instead"
     return Trouble(f"{what}{where(error)}.")
+
+
+def _is_own(error: NotImplementedError) -> bool:
+    """Whether it stands where code is still to be written; PyTorch raises it, too, for what it lacks."""
+    return not str(error) or "raise NotImplementedError" in where(error)
 
 
 def where(error: BaseException) -> str:
@@ -177,8 +182,13 @@ def where(error: BaseException) -> str:
     return f", at the line `{line}`" if line else ""
 
 
-def _first_line(text: str) -> str:
-    line = text.strip().splitlines()[0].rstrip(".")
+def first_line(error: BaseException) -> str:
+    """What an error says, in its first line; empty if it says nothing."""
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # an exception of the reader's own, whose words cannot be had
+        return ""
+    line = lines[0].rstrip(".") if lines else ""
     return line if len(line) <= 200 else line[:200] + "…"
 
 

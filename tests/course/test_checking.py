@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dslearn.course import check, show
 from dslearn.course.answers import describe
-from dslearn.course.checking import judge
+from dslearn.course.checking import attempt, judge
 from dslearn.course.exercise import Behaviour, Call, Exercise, Slip, gives
 from dslearn.course.ledger import LEDGER_VARIABLE
 
@@ -113,10 +113,42 @@ def test_a_known_mistake_is_told_only_if_it_explains_everything() -> None:
         (lambda x, times: x.mul_(2 * times), "changes its first argument"),
         (lambda x, times: 2 * times * x + 0.1 * torch.rand(len(x)), "two answers"),
         (torch.zeros(3), 'check("99.1", double)'),
+        (lambda x, times: x.long().softmax(0), "raised NotImplementedError"),
+        (nn.Module(), "raised NotImplementedError"),
+        (lambda x, times: _raises(ValueError("  ")), "raised ValueError, at the line"),
+        (lambda x, times: _raises(Unspeakable()), "raised Unspeakable, at the line"),
+        (lambda x, times: (2 * times * x).to_sparse(), "yours is sparse_coo"),
+        (lambda x, times: (2 * times * x).to(torch.complex64), "yours is torch.complex64"),
+        (lambda x, times: 2 * times * x * 1.02, "1.02 times"),
+        (lambda x, times: 2 * times * x + x.abs() * 0.01, "a small number"),
     ],
 )
 def test_what_is_wrong_is_said_kindly(answer, says: str) -> None:
     assert says in judged(answer)
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def _raises(error: Exception):
+    raise error
+
+
+def test_the_same_memory_may_be_returned_each_time() -> None:
+    buffers: dict[int, torch.Tensor] = {}
+
+    def answer(x, times):
+        return torch.mul(x, 2 * times, out=buffers.setdefault(len(x), torch.empty(len(x))))
+
+    assert judge(EXERCISE, answer).passed
+
+
+@pytest.mark.parametrize(("kind", "told"), [("meta", "cannot be shown"), ("sparse", "cannot be shown")])
+def test_what_cannot_be_shown_is_said_to_be_so(kind: str, told: str) -> None:
+    made = {"meta": lambda x, times: x.to("meta"), "sparse": lambda x, times: x.to_sparse()}
+    assert told in repr(attempt(EXERCISE, made[kind]))
 
 
 def test_the_line_that_raised_is_the_learners_own() -> None:

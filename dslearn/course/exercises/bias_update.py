@@ -21,8 +21,17 @@ def new_bias(
     return bias - rate * torch.tensor([(excess > 0) - (excess < 0) for excess in above])
 
 
+LOADS = {  # hardly uneven
+    "one has two": [2] + [1] * 11,
+    "one of a hundred has two": [2] + [1] * 99,
+    "about two hundred": [201, 200, 199],
+    "more than 127": [130, 100, 90],
+    "one more than 64": [65] + [64] * 15,
+}
+
+
 def build(tokens: int, experts: int, top_k: int, kind: str, rate: float, seed: int) -> tuple[Tensor, Tensor, float]:
-    """ "even" loads as far as they go, "crowded" ones, the last "idle"; a bias that has come "far"."""
+    """ "even" loads as far as they go, "crowded" ones, the last "idle", those of LOADS; a bias that has come "far"."""
     generator = torch.Generator().manual_seed(seed)
     liking, top_k = torch.rand(tokens, experts, generator=generator), 1 + (top_k - 1) % experts
     if kind == "crowded":
@@ -32,6 +41,8 @@ def build(tokens: int, experts: int, top_k: int, kind: str, rate: float, seed: i
     chosen = liking.topk(top_k).indices
     if kind == "even":
         chosen = (torch.arange(tokens * top_k) % experts).view(tokens, top_k)
+    if kind in LOADS:
+        chosen = torch.arange(experts).repeat_interleave(torch.tensor(LOADS[kind]))[:, None]
     scale = 4.0 if kind == "far" else 0.2
     return scale * torch.randn(experts, generator=generator), chosen, rate
 
@@ -95,6 +106,10 @@ EXERCISE = Exercise(
         (60, 12, 2, "even", 0.5, 5),
         (20, 10, 1, "even", 0.01, 6),
         (40, 8, 2, "far", 0.5, 7),
+        *((tokens, tokens, 1, "even", 0.5, 8) for tokens in (7, 41, 49)),
+        (21, 7, 1, "even", 0.5, 9),
+        (7, 3, 3, "even", 0.5, 10),
+        *((sum(loads), len(loads), 1, kind, 0.5, 11) for kind, loads in LOADS.items()),
     ),
     build=build,
     axes="(experts,)",
@@ -104,18 +119,18 @@ EXERCISE = Exercise(
             "leaves an expert alone that has the mean load",
             _leaves_the_even,
             "The mean load is all choices, `top_k` for each token, divided by the number of experts. Whoever has "
-            "exactly that stays where it is: `sign(0)` is 0.",
+            "exactly that stays where it is: `sign(0)` is 0. Compare counts, which are whole. Shares are rounded.",
         ),
         Behaviour(
             "raises the bias of experts below the mean, idle ones too",
             _raises,
-            "An expert below the mean shall be chosen more often, so its bias goes up. One that nobody chose has the "
-            "load 0: `bincount(…, minlength=…)` counts it, too.",
+            "An expert below the mean shall be chosen more often, so its bias goes up, however little it is below. One "
+            "that nobody chose has the load 0: `bincount(…, minlength=…)` counts it, too.",
         ),
         Behaviour(
             "lowers the bias of experts above the mean",
             _lowers,
-            "An expert above the mean shall be chosen less often, so its bias goes down.",
+            "An expert above the mean shall be chosen less often, so its bias goes down, however little it is above.",
         ),
         Behaviour(
             "takes the same step for all",

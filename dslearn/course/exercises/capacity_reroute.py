@@ -36,8 +36,20 @@ def _take(expert: int, room: list[int]) -> int:
     return expert
 
 
+SCORES = {
+    "asked twice": [[4, 1, 0], [-2, 2, -4], [3, -6, -3], [5, -1, -5]],  # the last place is lost when all are full
+    "below −100": [[3, 2, -105], [4, 1, -106]],
+    "below −1e9": [[3, 2, -1e12], [4, 1, -2e12]],
+    "far apart": [[50, 1, -70, -90], [50, 1, -90, -70]],
+    "of equal height": [[1, 2, 3], [3, 2, 1]],
+    "a later one lost more": [[9, 8, 1, 2, 3], [9, 1, 8, 5, 4], [9, 8, 1, 5, 4]],
+}
+
+
 def build(tokens: int, experts: int, top_k: int, capacity: int, kind: str, seed: int) -> tuple[Tensor, int, int]:
-    """Scores without ties, of any sign; "crowded" if all tokens like the same experts."""
+    """Scores without ties in a token, of any sign; "crowded" if all tokens like the same experts; those of SCORES."""
+    if kind in SCORES:
+        return torch.tensor(SCORES[kind], dtype=torch.float), top_k, capacity
     generator = torch.Generator().manual_seed(seed)
     scores = torch.rand(tokens * experts, generator=generator).argsort().view(tokens, experts).float()
     scores = (scores - tokens * experts / 2) / 8
@@ -64,8 +76,17 @@ def _own_choices_kept(call: Call) -> bool:
     return torch.equal(call.got[dropped >= 0], dropped[dropped >= 0])
 
 
-def _as_many_placed(call: Call) -> bool:
-    return torch.equal((call.got < 0).sum(dim=1), (call.expected < 0).sum(dim=1))
+def _none_lost_beside_room(call: Call) -> bool:
+    """Whether each −1 stands where all experts that the token could be sent to have got ``capacity`` tokens."""
+    scores = call["scores"]
+    full = torch.bincount(call.got[call.got >= 0], minlength=scores.shape[1]) >= call["capacity"]
+    chosen = scores.topk(call["top_k"]).indices.tolist()
+    return all(
+        full[expert] or expert in own or expert in row
+        for own, row in zip(chosen, call.got.tolist(), strict=True)
+        if -1 in row
+        for expert in range(len(full))
+    )
 
 
 def _right(call: Call) -> bool:
@@ -92,6 +113,18 @@ def _in_one_go(scores: Tensor, top_k: int, capacity: int) -> Tensor:
 
 def _backwards(scores: Tensor, top_k: int, capacity: int) -> Tensor:
     return _sent_on(scores, top_k, capacity, reversed(range(len(scores))))
+
+
+def _popped(scores: Tensor, top_k: int, capacity: int) -> Tensor:
+    """The last lost choice first, within a token, too."""
+    lists = scores.argsort(dim=1, descending=True).tolist()
+    placed, room = _dropped(scores, top_k, capacity), [capacity] * scores.shape[1]
+    for expert in placed[placed >= 0].tolist():
+        room[expert] -= 1
+    further = [iter(liked[top_k:]) for liked in lists]
+    for token, slot in reversed((placed < 0).nonzero().tolist()):
+        placed[token, slot] = next((expert for expert in further[token] if _take(expert, room) >= 0), -1)
+    return placed
 
 
 def _first_choices_first(scores: Tensor, top_k: int, capacity: int) -> Tensor:
@@ -122,21 +155,27 @@ EXERCISE = Exercise(
         (30, 6, 3, 4, "crowded", 2),
         (24, 9, 4, 12, "plain", 3),
         (9, 4, 4, 5, "plain", 4),
+        (4, 3, 2, 2, "asked twice", 5),
+        (2, 3, 2, 1, "below −100", 6),
+        (2, 3, 2, 1, "below −1e9", 7),
+        (2, 4, 2, 1, "far apart", 8),
+        (2, 3, 1, 1, "of equal height", 9),
+        (3, 5, 2, 1, "a later one lost more", 10),
     ),
     build=build,
     axes="(tokens, top_k)",
     shown=(4, 3, 1, 2, "crowded", 1),
     behaviours=(
         Behaviour(
-            "gives no expert more tokens than it has room for",
-            _limited,
-            "Count what each expert has got so far. Once that is `capacity`, it takes nobody, from whichever list.",
-        ),
-        Behaviour(
             "names existing experts, none twice for a token",
             _are_experts,
             "A token's places hold different experts, or −1. Those it chose itself, the full ones too, are no next "
             "choice.",
+        ),
+        Behaviour(
+            "gives no expert more tokens than it has room for",
+            _limited,
+            "Count what each expert has got so far. Once that is `capacity`, it takes nobody, from whichever list.",
         ),
         Behaviour(
             "serves own choices before anybody is sent on",
@@ -145,8 +184,8 @@ EXERCISE = Exercise(
             "stands in its own place. Only after that are the others sent on.",
         ),
         Behaviour(
-            "places as many as there is room for",
-            _as_many_placed,
+            "loses no choice while there is room",
+            _none_lost_beside_room,
             "A place holds −1 only if no expert that the token has not chosen yet has room. Walk on down its list to "
             "the end.",
         ),
@@ -172,6 +211,7 @@ EXERCISE = Exercise(
             gives(_first_choices_first),
             "You let all first choices come before all second ones. Own choices come token by token.",
         ),
+        Slip(gives(_popped), "You send the last lost choice on first: `pop()` takes from the end. Begin at the front."),
         Slip(gives(_backwards), "You send later tokens on first. Earlier tokens are sent on before them."),
     ),
     done="Fewer are dropped, and nothing is free: a next choice suits the token less, and its expert gets fuller. (The "

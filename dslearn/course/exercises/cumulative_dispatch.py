@@ -55,8 +55,10 @@ def _behind_its_own(experts: Tensor, num_experts: int) -> Tensor:
     return counts.cumsum(0)[experts] + _within_expert(experts, num_experts)
 
 
-def _order(experts: Tensor, _: int) -> Tensor:
-    return experts.flatten().argsort(stable=True).view_as(experts)
+def _is_order(call: Call) -> bool:
+    """Whether these are the pairs in an order of rows, equal experts perhaps mixed."""
+    sorted_by = call["experts"].flatten()[call.got.flatten()]
+    return _own_row(call) and torch.equal(sorted_by, sorted_by.sort().values)
 
 
 def _first_choices_first(experts: Tensor, num_experts: int) -> Tensor:
@@ -102,12 +104,12 @@ EXERCISE = Exercise(
             "keeps the pairs of one expert in their order",
             _right,
             "Within an expert, the earlier token stands above the later one: count the pairs of the same expert that "
-            "came before this one.",
+            "came before this one. If you sort, `stable=True` keeps equals as they stand.",
         ),
     ),
     slips=(
         Slip(
-            gives(_order),
+            _is_order,
             "That is the order: which pair stands in row 0, in row 1, … Asked is the other way round: in which row "
             "each pair stands.",
         ),

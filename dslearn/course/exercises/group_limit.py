@@ -29,7 +29,7 @@ def choose_near(
 def build(
     tokens: int, size: int, groups: int, top_groups: int, judges: int, kind: str, seed: int
 ) -> tuple[Tensor, int, int, int]:
-    """Scores in which neither experts nor groups tie; with a bias in it, they may be "negative", or "far" below 0."""
+    """Scores in which neither experts nor groups tie; with a bias in it, "negative", "far" below 0, or one "zero"."""
     top_groups, judges = 1 + (top_groups - 1) % groups, 1 + (judges - 1) % size
     generator = torch.Generator().manual_seed(seed)
     scores = torch.rand(tokens, groups * size, generator=generator)
@@ -39,7 +39,9 @@ def build(
     if kind == "negative":
         scores = scores - 1.5
     if kind == "far":
-        scores = (scores - 1.5) * 1e10
+        scores = (scores - 1.5) * 1e35
+    if kind == "zero":
+        scores = scores - scores[:, :1]
     return scores, judges * top_groups, groups, top_groups
 
 
@@ -89,7 +91,39 @@ def _judged(worth: Callable[[Tensor, int], Tensor], outside: float = -torch.inf)
 
 def _blanked(call: Call) -> bool:
     """Whether all is explained by a number where −∞ should stand."""
-    return any(_judged(_best_sum, outside=-blank)(call) for blank in (0.0, 1.0, 1e2, 1e3, 1e4, 1e5, 1e6, 1e9))
+    return any(_judged(_best_sum, outside=-blank)(call) for blank in (0.0, 1.0, *(10.0**k for k in range(2, 33))))
+
+
+def _zero_times_infinity(scores: Tensor, top_k: int, num_groups: int, top_groups: int) -> Tensor:
+    by_group = scores.unflatten(1, (num_groups, -1))
+    best = _best_sum(by_group, top_k // top_groups).topk(top_groups).indices
+    closed = torch.ones(len(scores), num_groups).scatter(1, best, 0)
+    return (by_group + closed[..., None] * -torch.inf).flatten(1).topk(top_k).indices
+
+
+def _one_by_one(blank: float) -> Callable[[Call], bool]:
+    """Whether all is explained by taking the best group again and again, taken ones being worth ``blank``."""
+
+    def wrong(scores: Tensor, top_k: int, num_groups: int, top_groups: int) -> Tensor:
+        by_group = scores.unflatten(1, (num_groups, -1))
+        worth, closed = _best_sum(by_group, top_k // top_groups), torch.ones(len(scores), num_groups)
+        for _ in range(top_groups):
+            best = worth.argmax(dim=1, keepdim=True)
+            worth, closed = worth.scatter(1, best, blank), closed.scatter(1, best, 0)
+        return by_group.masked_fill(closed.bool()[..., None], -torch.inf).flatten(1).topk(top_k).indices
+
+    return gives(wrong)
+
+
+def _everywhere(scores: Tensor, top_k: int, *_: int) -> Tensor:
+    return scores.topk(top_k).indices
+
+
+def _too_many_groups(scores: Tensor, top_k: int, num_groups: int, top_groups: int) -> Tensor:
+    by_group = scores.unflatten(1, (num_groups, -1))
+    best = _best_sum(by_group, top_k // top_groups).topk(min(top_k, num_groups)).indices
+    closed = torch.ones(len(scores), num_groups).scatter(1, best, 0).bool()
+    return by_group.masked_fill(closed[..., None], -torch.inf).flatten(1).topk(top_k).indices
 
 
 def _best_sum(by_group: Tensor, judges: int) -> Tensor:
@@ -131,6 +165,7 @@ EXERCISE = Exercise(
         (30, 8, 8, 4, 2, "negative", 1),
         (20, 6, 5, 2, 3, "one star", 2),
         (20, 6, 5, 2, 3, "far", 3),
+        (6, 3, 4, 2, 2, "zero", 4),
     ),
     build=build,
     axes="(tokens, top_k)",
@@ -187,8 +222,19 @@ EXERCISE = Exercise(
             "`unflatten(1, (num_groups, -1))`.",
         ),
         Slip(
-            gives(lambda scores, top_k, *_: scores.topk(top_k).indices),
-            "You choose among all experts. First find each token's best groups, and close the others.",
+            gives(_zero_times_infinity),
+            "0 · ∞ is NaN: where a mask of zeros is multiplied with ∞, the open groups are lost. Use `masked_fill` or "
+            "`where`.",
+        ),
+        Slip(
+            lambda call: any(_one_by_one(-blank)(call) for blank in (0.0, 1.0, 10.0, 1e2, 1e3, 1e4, 1e5, 1e6, 1e9)),
+            "You strike out a group that is taken with a number. With a bias in the scores, the others can be worth "
+            "less, and it is taken again. Use −∞, or `topk`.",
+        ),
+        Slip(
+            lambda call: gives(_everywhere)(call) or gives(_too_many_groups)(call),
+            "Too many groups are open: all of them, or `top_k`. Find each token's `top_groups` best, and close the "
+            "others.",
         ),
     ),
     done="However its experts are spread, a token now travels to `top_groups` computers at most.",

@@ -23,13 +23,13 @@ def gate(
 
 
 def build(tokens: int, experts: int, top_k: int, kind: str, seed: int) -> tuple[Tensor, Tensor, int]:
-    """Logits and a bias; "low" logits have scores near 0, "high" ones near 1; some biases outweigh every score."""
+    """Logits from −25 to 25, "low" or "high" ones, and a bias; "strong" ones outweigh a score, "huge" ones all."""
     generator = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(tokens, experts, generator=generator)
     bias = torch.randn(experts, generator=generator)
-    shift = {"low": -12.0, "lowest": -26.0, "high": 12.0}.get(kind, 0.0)
-    scale = {"gentle": 0.05, "strong": 3.0, "none": 0.0}.get(kind, 0.3)
-    return (logits + shift).clamp(-30, 30), scale * bias, 1 + (top_k - 1) % experts
+    shift = {"low": -12.0, "lowest": -21.0, "high": 12.0}.get(kind, 0.0)
+    scale = {"gentle": 0.05, "strong": 3.0, "none": 0.0, "huge": 1e12}.get(kind, 0.3)
+    return (logits + shift).clamp(-25, 25), scale * bias, 1 + (top_k - 1) % experts
 
 
 class Gated(tuple[Tensor, Tensor]):
@@ -45,7 +45,7 @@ def ask(answer: Callable[..., Any], logits: Tensor, bias: Tensor, top_k: int) ->
     if not isinstance(returned, tuple | list) or len(returned) != 2 or not all(isinstance(x, Tensor) for x in returned):
         return returned
     experts, weights = returned
-    is_whole = not experts.is_floating_point() and experts.dtype != torch.bool
+    is_whole = not (experts.is_floating_point() or experts.is_complex() or experts.dtype == torch.bool)
     gated = Gated((experts.long() if is_whole else experts, weights.detach()))
     gated.gradient = _gradient(weights, logits)
     return gated
@@ -93,7 +93,27 @@ def _sums_to_one(call: Call) -> bool:
 
 
 def _by_scores(call: Call) -> bool:
-    return torch.allclose(call.got[1], _weights(call["logits"].detach(), call.got[0]), rtol=1e-3, atol=1e-5)
+    return torch.allclose(call.got[1], _weights(call["logits"].detach(), call.got[0]), rtol=1e-4, atol=1e-6)
+
+
+def _only_gradient(call: Call) -> bool:
+    """Whether there is nothing but the gradient to complain of."""
+    return _are_experts(call) and _chooses_best(call) and _best_first(call) and _sums_to_one(call) and _by_scores(call)
+
+
+def _struck_out(blank: float) -> Callable[[Call], bool]:
+    """Whether all is explained by taking the best again and again, those taken having the preference ``blank``."""
+
+    def wrong(logits: Tensor, bias: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+        logits = logits.detach()
+        liked, experts = _preference(logits, bias), []
+        for _ in range(top_k):
+            experts.append(liked.argmax(dim=1, keepdim=True))
+            liked = liked.scatter(1, experts[-1], blank)
+        chosen = torch.cat(experts, dim=1)
+        return chosen, _weights(logits, chosen)
+
+    return gives(wrong)
 
 
 def _learns(call: Call) -> bool:
@@ -135,7 +155,13 @@ EXERCISE = Exercise(
         st.sampled_from(("plain", "gentle", "strong", "low", "none", "high")),
         st.sampled_from(range(100)),
     ),
-    edges=((3, 5, 2, "lowest", 0), (64, 16, 4, "plain", 1), (2, 8, 8, "strong", 2), (9, 6, 1, "low", 3)),
+    edges=(
+        (3, 5, 2, "lowest", 0),
+        (64, 16, 4, "plain", 1),
+        (2, 8, 8, "strong", 2),
+        (9, 6, 1, "low", 3),
+        (4, 6, 5, "huge", 4),
+    ),
     build=build,
     shown=(2, 4, 2, "plain", 5),
     behaviours=(
@@ -171,9 +197,14 @@ EXERCISE = Exercise(
     ),
     slips=(
         Slip(
-            lambda call: _chooses_best(call) and _best_first(call) and _by_scores(call),
+            _only_gradient,
             "The numbers are right, their gradient is not: something on the way was detached, or made anew from plain "
             "numbers. The gate learns through its weights, the sum that they are divided by included.",
+        ),
+        Slip(
+            lambda call: any(_struck_out(-blank)(call) for blank in (0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e9)),
+            "You strike out who is chosen with a number. With the bias, a preference can be below that. Use −∞, or "
+            "`topk`.",
         ),
         Slip(
             _otherwise(_preference, _with_bias),

@@ -21,7 +21,9 @@ def combine(
 
 
 def build(tokens: int, dim: int, pairs: int, kind: str, seed: int) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Results in any order; "ones" are weights of 1, "one each" has a result for every token, "none" has none."""
+    """Results in any order; "ones" are weights of 1, "signed" ones of any sign, 0 among them, "double" is their
+    precision; "one each" has a result for every token, "none" has none.
+    """
     generator = torch.Generator().manual_seed(seed)
     pairs = {"one each": tokens, "none": 0}.get(kind, pairs)
     token = torch.randint(tokens, (pairs,), generator=generator)
@@ -29,7 +31,13 @@ def build(tokens: int, dim: int, pairs: int, kind: str, seed: int) -> tuple[Tens
         token = torch.randperm(tokens, generator=generator)
     weight = torch.rand(pairs, generator=generator) + 0.1
     results = 4 * torch.randn(pairs, dim, generator=generator)
-    return results, token, torch.ones(pairs) if kind == "ones" else weight, tokens
+    if kind == "ones":
+        weight = torch.ones(pairs)
+    if kind == "signed":
+        weight = 3 * torch.randn(pairs, generator=generator)
+        weight[::4] = 0
+    dtype = torch.float64 if kind == "double" else torch.float32
+    return results.to(dtype), token, weight.to(dtype), tokens
 
 
 def _nothing_for_the_dropped(call: Call) -> bool:
@@ -59,9 +67,11 @@ def _sum(results: Tensor, token: Tensor, _: Tensor, num_tokens: int) -> Tensor:
     return combine(results, token, torch.ones(len(token)), num_tokens)
 
 
-def _divided(results: Tensor, token: Tensor, weight: Tensor, num_tokens: int) -> Tensor:
-    whole = torch.zeros(num_tokens).index_add(0, token, weight)
-    return combine(results, token, weight, num_tokens) / torch.where(whole > 0, whole, 1)[:, None]
+def _divided(call: Call) -> bool:
+    """Whether each sum is divided by that of its weights, unless this is 0, or below, or nearly."""
+    whole = call["weight"].new_zeros(call["num_tokens"]).index_add(0, call["token"], call["weight"])
+    divisors = torch.where(whole != 0, whole, 1), torch.where(whole > 0, whole, 1), whole.clamp(min=1e-9)
+    return any(_near(call.got, call.expected / divisor[:, None]) for divisor in divisors)
 
 
 def _mean(results: Tensor, token: Tensor, weight: Tensor, num_tokens: int) -> Tensor:
@@ -87,7 +97,13 @@ EXERCISE = Exercise(
         st.sampled_from(("ones", "plain", "one each", "none")),
         st.sampled_from(range(100)),
     ),
-    edges=((50, 8, 200, "plain", 0), (200, 3, 40, "plain", 1), (2, 4, 300, "ones", 2)),
+    edges=(
+        (50, 8, 200, "plain", 0),
+        (200, 3, 40, "plain", 1),
+        (2, 4, 300, "ones", 2),
+        (4, 3, 9, "signed", 3),
+        (3, 2, 5, "double", 4),
+    ),
     build=build,
     axes="(tokens, dim)",
     shown=(3, 2, 4, "plain", 1),
@@ -106,7 +122,8 @@ EXERCISE = Exercise(
         Behaviour(
             "multiplies each result with its weight",
             _right,
-            "Every result is multiplied with the weight of its own pair, all features of it, before it is added.",
+            "Every result is multiplied with the weight of its own pair, all features of it, before it is added. The "
+            "weight is taken as it is: not cut at 0, not divided by a sum.",
         ),
     ),
     slips=(
@@ -117,7 +134,7 @@ EXERCISE = Exercise(
         ),
         Slip(gives(_sum), "You leave the weights out."),
         Slip(
-            gives(_divided),
+            _divided,
             "You divide by the sum of the weights. They are taken as they are: if a choice was dropped, the rest of a "
             "token's weights does not grow.",
         ),

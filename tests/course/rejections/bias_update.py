@@ -163,3 +163,59 @@ def compares_shares(bias, experts, rate):
 @ANSWERS.refused("kept in bounds", "stays where it is", first=True)
 def kept_within_one(bias, experts, rate):
     return by_sign(bias, experts, rate).clamp(-1, 1)
+
+
+@ANSWERS.refused("shares rounded", "Shares are rounded", first=True)
+def shares_by_numpy(bias, experts, rate):
+    load = numpy.bincount(experts.numpy().ravel(), minlength=len(bias)) / experts.numel()
+    return bias + rate * torch.from_numpy(numpy.sign(load.mean() - load)).float()
+
+
+@ANSWERS.accepted
+def shares_against_a_part(bias, experts, rate):
+    share = load_of(bias, experts) / experts.numel()
+    return bias + rate * torch.sign(1 / len(bias) - share)
+
+
+@ANSWERS.refused("shares rounded", "Shares are rounded", first=True)
+def shares_in_double_precision(bias, experts, rate):
+    share = load_of(bias, experts).double() / experts.numel()
+    return bias + rate * torch.sign(share.mean() - share).float()
+
+
+@ANSWERS.refused("a dead band", "however little", first=True)
+def leaves_alone_what_is_within_a_tenth(bias, experts, rate):
+    load = load_of(bias, experts)
+    step = torch.sign(load.mean() - load)
+    return bias + rate * torch.where((load - load.mean()).abs() < 0.1, 0.0, step)
+
+
+@ANSWERS.refused("a dead band", "however little", first=True)
+def leaves_alone_what_is_within_a_hundredth_of_the_mean(bias, experts, rate):
+    load = load_of(bias, experts)
+    step = torch.sign(load.mean() - load)
+    return bias + rate * torch.where((load - load.mean()).abs() < 0.01 * load.mean(), 0.0, step)
+
+
+@ANSWERS.refused("a soft step", "same step", first=True)
+def steep_tanh(bias, experts, rate):
+    load = load_of(bias, experts)
+    return bias + rate * torch.tanh(100 * (load.mean() - load))
+
+
+@ANSWERS.refused("counts too narrow", "mean", first=True)
+def counted_in_eight_bits(bias, experts, rate):
+    load = load_of(bias, experts).to(torch.int8).float()
+    return bias + rate * torch.sign(load.mean() - load)
+
+
+@ANSWERS.refused("counts too narrow", "mean", first=True)
+def mean_in_bfloat16(bias, experts, rate):
+    load = load_of(bias, experts).to(torch.bfloat16)
+    return bias + rate * torch.sign(load.mean() - load).float()
+
+
+@ANSWERS.refused("forgets", "a small number", first=True)
+def decays(bias, experts, rate):
+    """Lets the bias fade by a thousandth."""
+    return by_sign(0.999 * bias, experts, rate)

@@ -165,7 +165,7 @@ def minus_two_for_none(scores, top_k, capacity):
     return placed.where(placed >= 0, -2)
 
 
-@ANSWERS.refused("right shape, zeros", "room for")
+@ANSWERS.refused("right shape, zeros", "all zeros")
 def zeros(scores, top_k, capacity):
     return torch.zeros(len(scores), top_k, dtype=torch.long)
 
@@ -190,3 +190,109 @@ def scores_blanked_in_place(scores, top_k, capacity):
 @ANSWERS.refused("wrong type", "returns a list")
 def lists(scores, top_k, capacity):
     return sent_on(scores, top_k, capacity).tolist()
+
+
+@ANSWERS.refused("room lost at the end", "has room. Walk on", first=True)
+def takes_room_from_nobody(scores, top_k, capacity):
+    """Takes one off the room of the last expert whenever nobody has room."""
+    lists = scores.argsort(dim=1, descending=True).tolist()
+    room, placed = [capacity] * scores.shape[1], []
+    for liked in lists:
+        placed.append([])
+        for expert in liked[:top_k]:
+            fits = room[expert] > 0
+            room[expert] -= fits
+            placed[-1].append(expert if fits else -1)
+    for row, liked in zip(placed, lists, strict=True):
+        further = iter(liked[top_k:])
+        for slot in range(top_k):
+            if row[slot] < 0:
+                row[slot] = next((expert for expert in further if room[expert] > 0), -1)
+                room[row[slot]] -= 1
+    return torch.tensor(placed)
+
+
+def sent_on_by_masks(scores, top_k, capacity, blank, squash=lambda x: x):
+    placed, room = own_choices(scores, top_k, capacity)
+    open_ = squash(scores).scatter(1, scores.topk(top_k).indices, blank)
+    for token, slot in (placed < 0).nonzero().tolist():
+        row = open_[token].masked_fill(room == 0, blank)
+        if row.max() > blank:
+            best = int(row.argmax())
+            placed[token, slot], open_[token, best] = best, blank
+            room[best] -= 1
+    return placed
+
+
+@ANSWERS.refused("a finite blank", "Walk on down its list", first=True)
+def blanks_of_minus_hundred(scores, top_k, capacity):
+    return sent_on_by_masks(scores, top_k, capacity, -100.0)
+
+
+@ANSWERS.refused("a finite blank", "Walk on down its list", first=True)
+def blanks_of_minus_a_billion(scores, top_k, capacity):
+    return sent_on_by_masks(scores, top_k, capacity, -1e9)
+
+
+@ANSWERS.refused("squashed scores", "highest score", first=True)
+def lists_by_softmax(scores, top_k, capacity):
+    return sent_on_by_masks(scores, top_k, capacity, -1.0, lambda x: x.softmax(1))
+
+
+@ANSWERS.refused("sent on from the end", "takes from the end", first=True)
+def lost_choices_popped(scores, top_k, capacity):
+    placed, room = own_choices(scores, top_k, capacity)
+    lists, lost = scores.argsort(dim=1, descending=True).tolist(), (placed < 0).nonzero().tolist()
+    while lost:
+        token, slot = lost.pop()
+        further = [e for e in lists[token][top_k:] if room[e] > 0 and e not in placed[token].tolist()]
+        if further:
+            placed[token, slot] = further[0]
+            room[further[0]] -= 1
+    return placed
+
+
+def sent_on_in_order(scores, top_k, capacity, order):
+    placed, room = own_choices(scores, top_k, capacity)
+    lists = scores.argsort(dim=1, descending=True).tolist()
+    for token, slot in order((placed < 0).nonzero().tolist()):
+        further = [e for e in lists[token][top_k:] if room[e] > 0 and e not in placed[token].tolist()]
+        if further:
+            placed[token, slot] = further[0]
+            room[further[0]] -= 1
+    return placed
+
+
+@ANSWERS.refused("sent on slot by slot", "Earlier tokens are sent on", first=True)
+def first_slots_sent_on_first(scores, top_k, capacity):
+    return sent_on_in_order(scores, top_k, capacity, lambda lost: sorted(lost, key=lambda pair: pair[1]))
+
+
+@ANSWERS.refused("who lost most first", "Earlier tokens are sent on", first=True)
+def who_lost_most_is_sent_on_first(scores, top_k, capacity):
+    def most(lost):
+        many = {token: sum(1 for other, _ in lost if other == token) for token, _ in lost}
+        return sorted(lost, key=lambda pair: -many[pair[0]])
+
+    return sent_on_in_order(scores, top_k, capacity, most)
+
+
+@ANSWERS.refused("another sign for lost", "or −1", first=True)
+def the_number_of_experts_for_lost(scores, top_k, capacity):
+    placed = with_masked_scores(scores, top_k, capacity)
+    return placed.masked_fill(placed < 0, scores.shape[1])
+
+
+@ANSWERS.refused("another sign for lost", "or −1", first=True)
+def a_huge_number_for_lost(scores, top_k, capacity):
+    placed = with_masked_scores(scores, top_k, capacity)
+    return placed.masked_fill(placed < 0, 2**61)
+
+
+@ANSWERS.refused("found by its score", "First come all tokens' own", first=True)
+def found_by_value_in_the_whole_table(scores, top_k, capacity):
+    """Looks a score up among those of all tokens."""
+    flat, experts = scores.flatten().tolist(), scores.shape[1]
+    lists = [[flat.index(value) % experts for value in sorted(row, reverse=True)] for row in scores.tolist()]
+    alike = torch.tensor([[-liked.index(e) if e in liked else -experts for e in range(experts)] for liked in lists])
+    return with_masked_scores(alike.float(), top_k, capacity)

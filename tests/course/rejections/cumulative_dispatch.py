@@ -153,3 +153,40 @@ def sorted_by_a_key_with_decimals(experts, num_experts):
     """Expert before the point, place behind it, where single precision ends."""
     key = experts.flatten().float() + torch.arange(experts.numel()) / experts.numel() * 0.001
     return key.argsort().argsort().view_as(experts)
+
+
+@ANSWERS.accepted
+def in_sixteen_bits(experts, num_experts):
+    return sorted_twice(experts, num_experts).to(torch.uint16)
+
+
+@ANSWERS.accepted
+def keys_wide_enough(experts, num_experts):
+    flat = experts.flatten()
+    return (flat * 10_000 + torch.arange(len(flat))).argsort().argsort().view_as(experts)
+
+
+@ANSWERS.refused("the other way round", "That is the order", first=True)
+def the_order_with_equals_mixed(experts, num_experts):
+    flat = experts.flatten()
+    order = len(flat) - 1 - flat.flip(0).argsort(stable=True)
+    return order.view_as(experts)
+
+
+@ANSWERS.refused("equals mixed", "stable=True", first=True)
+def every_second_pair_first(experts, num_experts):
+    flat = experts.flatten()
+    key = flat * 10_000 + torch.arange(len(flat)) + 5_000 * (torch.arange(len(flat)) % 2)
+    return key.argsort().argsort().view_as(experts)
+
+
+@ANSWERS.refused("complex numbers", "torch.complex64", first=True)
+def complex_rows(experts, num_experts):
+    return sorted_twice(experts, num_experts).to(torch.complex64)
+
+
+@ANSWERS.refused("a loop in a loop", "a loop run within another", first=True)
+def each_pair_asks_all_others(experts, num_experts):
+    flat = experts.flatten()
+    rows = [sum(1 for j, other in enumerate(flat) if (other, j) < (own, i)) for i, own in enumerate(flat)]
+    return torch.tensor(rows).view_as(experts)

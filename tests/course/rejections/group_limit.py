@@ -87,7 +87,7 @@ def every_nth_expert(scores, top_k, num_groups, top_groups):
     return order[by_a_mask(scores[:, order], top_k, num_groups, top_groups)]
 
 
-@ANSWERS.refused("no limit", "among all experts")
+@ANSWERS.refused("no limit", "Too many groups are open")
 def unlimited(scores, top_k, num_groups, top_groups):
     return scores.topk(top_k).indices
 
@@ -171,3 +171,55 @@ def blanked_with_a_low_number(scores, top_k, num_groups, top_groups):
 def blanked_with_minus_a_hundred(scores, top_k, num_groups, top_groups):
     groups = best_groups(scores, top_k, num_groups, top_groups)
     return within(scores, groups, num_groups, outside=-100.0).topk(top_k).indices
+
+
+@ANSWERS.accepted
+def in_narrow_numbers(scores, top_k, num_groups, top_groups):
+    return by_a_mask(scores, top_k, num_groups, top_groups).to(torch.uint16)
+
+
+def closed_groups(scores, top_k, num_groups, top_groups):
+    groups = best_groups(scores, top_k, num_groups, top_groups)
+    closed = torch.ones(len(scores), num_groups).scatter(1, groups, 0)
+    return closed.repeat_interleave(scores.shape[1] // num_groups, dim=1)
+
+
+@ANSWERS.refused("not −∞", "the blank wins", first=True)
+def blanked_by_minus_ten_to_the_twelfth(scores, top_k, num_groups, top_groups):
+    closed = closed_groups(scores, top_k, num_groups, top_groups)
+    return scores.masked_fill(closed.bool(), -1e12).topk(top_k).indices
+
+
+@ANSWERS.refused("not −∞", "−∞", first=True)
+def a_large_number_taken_off(scores, top_k, num_groups, top_groups):
+    closed = closed_groups(scores, top_k, num_groups, top_groups)
+    return (scores - 1e10 * closed).topk(top_k).indices
+
+
+@ANSWERS.refused("zero times infinity", "0 · ∞ is NaN", first=True)
+def a_mask_times_infinity(scores, top_k, num_groups, top_groups):
+    closed = closed_groups(scores, top_k, num_groups, top_groups)
+    return (scores + closed * -torch.inf).topk(top_k).indices
+
+
+@ANSWERS.refused("zero times infinity", "groups", first=True)
+def scores_times_infinity(scores, top_k, num_groups, top_groups):
+    closed = closed_groups(scores, top_k, num_groups, top_groups).bool()
+    return torch.where(closed, scores.abs() * -torch.inf, scores).topk(top_k).indices
+
+
+@ANSWERS.refused("too many groups", "Too many groups are open", first=True)
+def top_k_groups(scores, top_k, num_groups, top_groups):
+    by_group = scores.unflatten(1, (num_groups, -1))
+    groups = by_group.topk(top_k // top_groups).values.sum(2).topk(min(top_k, num_groups)).indices
+    return within(scores, groups, num_groups).topk(top_k).indices
+
+
+@ANSWERS.refused("struck out with a number", "strike out a group", first=True)
+def groups_one_by_one(scores, top_k, num_groups, top_groups):
+    worth = scores.unflatten(1, (num_groups, -1)).topk(top_k // top_groups).values.sum(2)
+    groups = []
+    for _ in range(top_groups):
+        groups.append(worth.argmax(1, keepdim=True))
+        worth = worth.scatter(1, groups[-1], -1.0)
+    return within(scores, torch.cat(groups, 1), num_groups).topk(top_k).indices

@@ -171,3 +171,76 @@ def chooses_in_half_precision(logits, bias, top_k):
     experts = (scores + bias).to(torch.float8_e4m3fn).float().topk(top_k, dim=1).indices
     weights = scores.gather(1, experts)
     return experts, weights / weights.sum(dim=1, keepdim=True)
+
+
+@ANSWERS.accepted
+def struck_out_with_infinity(logits, bias, top_k):
+    scores = logits.sigmoid()
+    liked, experts = (scores + bias).detach(), []
+    for _ in range(top_k):
+        experts.append(liked.argmax(1, keepdim=True))
+        liked = liked.scatter(1, experts[-1], -torch.inf)
+    experts = torch.cat(experts, 1)
+    weights = scores.gather(1, experts)
+    return experts.to(torch.uint8), weights / weights.sum(1, keepdim=True)
+
+
+@ANSWERS.refused("struck out with a number", "strike out who is chosen with a number", first=True)
+def struck_out_with_minus_ten(logits, bias, top_k):
+    scores = logits.sigmoid()
+    liked, experts = (scores + bias).detach(), []
+    for _ in range(top_k):
+        experts.append(liked.argmax(1, keepdim=True))
+        liked = liked.scatter(1, experts[-1], -10.0)
+    experts = torch.cat(experts, 1)
+    weights = scores.gather(1, experts)
+    return experts, weights / weights.sum(1, keepdim=True)
+
+
+@ANSWERS.refused("counted from one", "numbers of experts, from 0", first=True)
+def experts_from_one(logits, bias, top_k):
+    experts, weights = sorted_and_cut(logits, bias, top_k)
+    return experts + 1, weights
+
+
+@ANSWERS.refused("counted through all tokens", "numbers of experts, from 0", first=True)
+def places_in_the_whole_table(logits, bias, top_k):
+    experts, weights = sorted_and_cut(logits, bias, top_k)
+    return experts + logits.shape[1] * torch.arange(len(logits))[:, None], weights
+
+
+@ANSWERS.refused("precision", "nearly right", first=True)
+def weights_in_half_precision(logits, bias, top_k):
+    experts, weights = sorted_and_cut(logits, bias, top_k)
+    return experts, weights.half().float()
+
+
+@ANSWERS.refused("softened sum", "a small number added", first=True)
+def a_tiny_number_added_to_the_sum(logits, bias, top_k):
+    scores, experts = chosen(logits, bias, top_k)
+    weights = scores.gather(1, experts)
+    return experts, weights / (weights.sum(dim=1, keepdim=True) + 1e-12)
+
+
+@ANSWERS.refused("no gradient", "something on the way was detached", first=True)
+def in_inference_mode(logits, bias, top_k):
+    return torch.inference_mode()(sorted_and_cut)(logits, bias, top_k)
+
+
+@ANSWERS.refused("no weights", "Number 2 of the 2 things that you return is None", first=True)
+def without_weights(logits, bias, top_k):
+    return chosen(logits, bias, top_k)[1], None
+
+
+@ANSWERS.refused("complex numbers", "torch.complex64", first=True)
+def complex_experts(logits, bias, top_k):
+    experts, weights = sorted_and_cut(logits, bias, top_k)
+    return experts.to(torch.complex64), weights
+
+
+@ANSWERS.refused("bias taken off again", "0/0", first=True)
+def bias_taken_off_the_best(logits, bias, top_k):
+    """Takes the bias off the highest sums, of which the score is rounded away."""
+    best = (logits.sigmoid() + bias).topk(top_k)
+    weights = best.values - bias[best.indices]
+    return best.indices, weights / weights.sum(dim=1, keepdim=True)

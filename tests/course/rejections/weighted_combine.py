@@ -16,7 +16,7 @@ def index_added(results, token, weight, num_tokens):
 
 @ANSWERS.accepted
 def by_a_matrix(results, token, weight, num_tokens):
-    return (F.one_hot(token, num_tokens).float() * weight[:, None]).T @ results
+    return (F.one_hot(token, num_tokens) * weight[:, None]).T @ results
 
 
 @ANSWERS.accepted
@@ -27,20 +27,20 @@ def token_by_token(results, token, weight, num_tokens):
 @ANSWERS.accepted
 class AsAModule(nn.Module):
     def forward(self, results, token, weight, num_tokens):
-        out = torch.zeros(num_tokens, results.shape[1])
+        out = torch.zeros(num_tokens, results.shape[1], dtype=results.dtype)
         return out.index_put((token,), results * weight.unsqueeze(1), accumulate=True)
 
 
 @ANSWERS.refused("written once", "Only one result of each token", first=True)
 def added_in_place(results, token, weight, num_tokens):
-    out = torch.zeros(num_tokens, results.shape[1])
+    out = results.new_zeros(num_tokens, results.shape[1])
     out[token] += weight[:, None] * results
     return out
 
 
 @ANSWERS.refused("written once", "Only one result of each token", first=True)
 def assigned(results, token, weight, num_tokens):
-    out = torch.zeros(num_tokens, results.shape[1])
+    out = results.new_zeros(num_tokens, results.shape[1])
     out[token] = weight[:, None] * results
     return out
 
@@ -52,13 +52,13 @@ def unweighted(results, token, weight, num_tokens):
 
 @ANSWERS.refused("renormalised", "divide by the sum of the weights", first=True)
 def divided_by_the_weights(results, token, weight, num_tokens):
-    whole = torch.zeros(num_tokens).index_add(0, token, weight)
+    whole = weight.new_zeros(num_tokens).index_add(0, token, weight)
     return index_added(results, token, weight, num_tokens) / torch.where(whole > 0, whole, 1)[:, None]
 
 
 @ANSWERS.refused("dropped tokens", "NaN", first=True)
 def divided_by_nothing(results, token, weight, num_tokens):
-    whole = torch.zeros(num_tokens).index_add(0, token, weight)
+    whole = weight.new_zeros(num_tokens).index_add(0, token, weight)
     return index_added(results, token, weight, num_tokens) / whole[:, None]
 
 
@@ -104,7 +104,7 @@ def the_dropped_get_ones(results, token, weight, num_tokens):
 
 @ANSWERS.refused("right shape, zeros", "all zeros")
 def zeros(results, token, weight, num_tokens):
-    return torch.zeros(num_tokens, results.shape[1])
+    return results.new_zeros(num_tokens, results.shape[1])
 
 
 @ANSWERS.refused("wrong dtype", "dtype")
@@ -114,15 +114,51 @@ def in_double_precision(results, token, weight, num_tokens):
 
 @ANSWERS.refused("precision", "precision")
 def in_half_precision(results, token, weight, num_tokens):
-    return index_added(results.bfloat16(), token, weight.bfloat16(), num_tokens).float()
+    return index_added(results.bfloat16(), token, weight.bfloat16(), num_tokens).to(results.dtype)
 
 
 @ANSWERS.refused("two at most", "adds up all results", first=True)
 def two_results_a_token(results, token, weight, num_tokens):
     """Right as long as no token has more than two results."""
-    out, seen = torch.zeros(num_tokens, results.shape[1]), [0] * num_tokens
+    out, seen = results.new_zeros(num_tokens, results.shape[1]), [0] * num_tokens
     for row, to in enumerate(token.tolist()):
         if seen[to] < 2:
             out[to] += weight[row] * results[row]
         seen[to] += 1
     return out
+
+
+@ANSWERS.accepted
+def as_a_parameter(results, token, weight, num_tokens):
+    return nn.Parameter(index_added(results, token, weight, num_tokens))
+
+
+@ANSWERS.refused("only positive weights", "not cut at 0", first=True)
+def negative_weights_left_out(results, token, weight, num_tokens):
+    return index_added(results, token, weight.clamp(min=0), num_tokens)
+
+
+@ANSWERS.refused("size of the weights", "not cut at 0", first=True)
+def absolute_weights(results, token, weight, num_tokens):
+    return index_added(results, token, weight.abs(), num_tokens)
+
+
+@ANSWERS.refused("weights cut at one", "not cut at 0", first=True)
+def weights_cut_at_two(results, token, weight, num_tokens):
+    return index_added(results, token, weight.clamp(-2, 2), num_tokens)
+
+
+@ANSWERS.refused("precision", "keep the dtype of the inputs", first=True)
+def always_single_precision(results, token, weight, num_tokens):
+    return index_added(results, token, weight, num_tokens).float()
+
+
+@ANSWERS.refused("dtype not kept", "raised RuntimeError", first=True)
+def added_to_single_precision(results, token, weight, num_tokens):
+    return torch.zeros(num_tokens, results.shape[1]).index_add(0, token, weight[:, None] * results)
+
+
+@ANSWERS.refused("mean of nothing", "from the mean of nothing", first=True)
+def mean_where_nothing_came(results, token, weight, num_tokens):
+    rows = weight[:, None] * results
+    return torch.stack([rows[token == to].mean(0) for to in range(num_tokens)])
