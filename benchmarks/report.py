@@ -53,6 +53,7 @@ class Report:
     def __init__(self, name: str, bars: Mapping[str, Bar], *, quick: bool) -> None:
         self.name, self.bars, self.quick = name, bars, quick
         self.rows: list[Row] = []
+        self.library = library_hash()  # of the code that is measured: files may change while it runs
         self.console = Console(width=120)
 
     def add(self, row_id: str, value: float | None, unit: str, baseline: str, **samples: Any) -> None:
@@ -88,7 +89,7 @@ class Report:
             "quick": self.quick,
             "machine": machine(),
             "versions": versions(),
-            "library": library_hash(),
+            "library": self.library,
             "rows": [asdict(row) for row in self.rows],
         }
 

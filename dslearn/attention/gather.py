@@ -198,27 +198,26 @@ def _attend(
     chunks: list[_Chunk],
     out: Float[Tensor, "units unit value_dim"],
     log_sum: Float[Tensor, "units unit 1"],
-    highest: Float[Tensor, "units unit 1"] | None = None,
+    *,
+    lower: bool = False,
 ) -> None:
     """One head's softmax(q kᵀ / √dim) v, and log2 of the sums that divide it.
 
-    Where powers of the scores as they are lack range, all is done again with each query's highest score taken off.
+    Where powers of the scores as they are lack range, each query's highest score is taken off first: ``lower``.
     """
-    total = torch.empty_like(log_sum)
-    for chunk, mixed, sums in zip(chunks, *map(plan.split, (out, total)), strict=True):
-        weights = chunk.scores().exp2_()
-        torch.sum(weights, dim=-1, keepdim=True, out=sums)
+    total, highest = torch.empty_like(log_sum), torch.zeros_like(log_sum)
+    parts = map(plan.split, (out, total, highest))
+    for chunk, mixed, sums, top in zip(chunks, *parts, strict=True):
+        weights = chunk.scores()
+        if lower:
+            weights.sub_(torch.amax(weights, dim=-1, keepdim=True, out=top))
+        torch.sum(weights.exp2_(), dim=-1, keepdim=True, out=sums)
         torch.bmm(weights, chunk.values(), out=mixed)
-    if in_range(total):
-        torch.log2(total, out=log_sum)
-    else:
-        for chunk, mixed, sums, logs in zip(chunks, *map(plan.split, (out, total, log_sum)), strict=True):
-            scores = chunk.scores()
-            weights = scores.sub_(torch.amax(scores, dim=-1, keepdim=True, out=logs)).exp2_()
-            torch.sum(weights, dim=-1, keepdim=True, out=sums)
-            torch.bmm(weights, chunk.values(), out=mixed)
-        log_sum.add_(total.log2())
+    if not (lower or in_range(total)):
+        _attend(plan, chunks, out, log_sum, lower=True)
+        return
     out.div_(total)
+    torch.log2(total, out=log_sum).add_(highest)
 
 
 def _backward(

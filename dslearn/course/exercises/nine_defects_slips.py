@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dslearn.course.answers import close
+from dslearn.course.answers import NEARLY, close
 from dslearn.course.exercise import Call, Slip, gives
 from dslearn.course.exercises.nine_defects_calls import (
     ask,
@@ -172,7 +172,6 @@ SLIPS = (
     ),
     Slip(
         _nearly,
-        "Your answers are nearly right, which smells of precision: is something computed in half precision, or "
-        "rounded, on the way? Keep the dtype of the inputs.",
+        f"{NEARLY} Keep the dtype of the inputs.",
     ),
 )

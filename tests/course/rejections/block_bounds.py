@@ -235,7 +235,7 @@ def cuts_off_from_the_end(q, k, block_size):
     return positive_and_negative_part(q, k[: -(len(k) % block_size)], block_size)
 
 
-@ANSWERS.refused("precision", "smells of precision")
+@ANSWERS.refused("precision", "nearly right")
 def double_precision_through_single(q, k, block_size):
     return positive_and_negative_part(q.float(), k.float(), block_size).to(q.dtype)
 

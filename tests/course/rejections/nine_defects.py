@@ -448,12 +448,12 @@ def scales_in_place(q, k, v, selector, w_out, budget):
     return answer
 
 
-@ANSWERS.refused("half precision", "smells of precision")
+@ANSWERS.refused("half precision", "nearly right")
 def computes_in_bfloat16(q, k, v, selector, w_out, budget):
     return gathered(*(x.bfloat16() for x in (q, k, v, selector, w_out)), budget).float()
 
 
-@ANSWERS.refused("half precision", "smells of precision")
+@ANSWERS.refused("half precision", "nearly right")
 def computes_in_float16(q, k, v, selector, w_out, budget):
     return gathered(*(x.half() for x in (q, k, v, selector, w_out)), budget).float()
 
