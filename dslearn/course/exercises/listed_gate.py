@@ -40,7 +40,7 @@ def _probabilities(call: Call) -> Tensor:
 
 
 def _weighs(call: Call) -> bool:
-    return torch.allclose(call.got[1], _probabilities(call) * call.got[0], rtol=1e-3, atol=1e-5)
+    return torch.allclose(call.got[1], _probabilities(call) * call.got[0], rtol=1e-4, atol=1e-6)
 
 
 def _learns(call: Call) -> bool:
@@ -91,6 +91,7 @@ EXERCISE = Exercise(
         (150, 6, 1, 1.25, "plain", 1),
         (64, 8, 1, 1.0, "free", 2),
         (90, 7, 3, 0.3, "plain", 3),
+        (12, 5, 2, 1.2, "high", 4),
     ),
     build=build,
     shown=(4, 3, 1, 1.2, "alike", 1),

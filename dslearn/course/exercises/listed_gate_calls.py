@@ -45,7 +45,9 @@ def room(tokens: int, top_k: int, experts: int, factor: float) -> int:
 
 
 def build(tokens: int, experts: int, top_k: int, factor: float, kind: str, seed: int) -> tuple[Any, ...]:
-    """Tokens without ties; "alike" ones all like the same experts; "free" if there is no bias and room for all."""
+    """Tokens without ties; "alike" ones all like the same experts; "free" if there is no bias and room for all; "high"
+    logits, of all experts alike, are beyond what `exp` can hold.
+    """
     generator = torch.Generator().manual_seed(seed)
     dim = 3
     x = torch.randn(tokens, dim, generator=generator)
@@ -57,6 +59,8 @@ def build(tokens: int, experts: int, top_k: int, factor: float, kind: str, seed:
         bias = torch.zeros(experts)
     if kind == "free":
         factor = float(experts)
+    if kind == "high":
+        gate_weight = gate_weight + 60
     top_k = 1 + (top_k - 1) % experts
     return x, gate_weight, bias, top_k, _rounded_alike(factor, tokens, top_k, experts)
 

@@ -158,6 +158,7 @@ EXERCISE = Exercise(
         (12, 3, 19, "near", 6),
         (12, 3, 19, "near", 7),
         (7, 1, 4, "equal", 0),
+        (5, 2, 3, "equal", 0),
     ),
     build=build,
     axes="(num_gpus, slots)",
@@ -188,8 +189,8 @@ EXERCISE = Exercise(
         Behaviour(
             "goes by the rule: heaviest copy first, lightest GPU with a slot",
             _right,
-            "No GPU is busier than it should be, but some hold other experts. Of equally light GPUs the first one is "
-            "taken.",
+            "No GPU is busier than it should be, but some hold other experts. Of equally heavy copies the expert with "
+            "the lower number comes first, of equally light GPUs the first one is taken.",
         ),
     ),
     slips=(

@@ -213,3 +213,23 @@ def expert_and_token_exchanged(x, gate_weight, bias, top_k, capacity_factor):
 def nothing_at_all(x, gate_weight, bias, top_k, capacity_factor):
     none = torch.zeros(0, dtype=torch.long)
     return none, none, torch.zeros(0), torch.zeros(len(gate_weight), dtype=torch.long)
+
+
+@ANSWERS.refused("exp runs over", "NaN", first=True)
+def softmax_by_hand(x, gate_weight, bias, top_k, capacity_factor):
+    powers = (x @ gate_weight.T).exp()
+    probabilities = powers / powers.sum(1, keepdim=True)
+    token, expert, load = chosen_by(probabilities + bias, top_k, capacity_factor)
+    return token, expert, probabilities[token, expert], load
+
+
+@ANSWERS.refused("precision", "4 · weighs", first=True)
+def weights_in_half_precision(x, gate_weight, bias, top_k, capacity_factor):
+    token, expert, weight, load = by_cumulative_sum(x, gate_weight, bias, top_k, capacity_factor)
+    return token, expert, weight.half().float(), load
+
+
+@ANSWERS.refused("a small number", "4 · weighs", first=True)
+def weights_with_a_small_number_added(x, gate_weight, bias, top_k, capacity_factor):
+    token, expert, weight, load = by_cumulative_sum(x, gate_weight, bias, top_k, capacity_factor)
+    return token, expert, weight + 1e-5, load

@@ -219,3 +219,15 @@ def the_last_of_equals_gets_a_copy(load, num_gpus, slots):
     for _ in range(num_gpus * slots - len(load)):
         copies[max(reversed(range(len(load))), key=lambda one: load[one] / copies[one])] += 1
     return packed(load, torch.tensor(copies), num_gpus, slots)
+
+
+@ANSWERS.refused("of equals the last", "lower number", first=True)
+def the_last_of_equal_copies_first(load, num_gpus, slots):
+    copies = copies_of(load, num_gpus * slots)
+    share = torch.tensor(load).double() / copies
+    return packed(load, copies, num_gpus, slots, key=share - 1e-9 * share * torch.arange(len(load)).flip(0))
+
+
+@ANSWERS.refused("of equals the last", "the first one is taken", first=True)
+def the_last_of_equally_light_gpus(load, num_gpus, slots):
+    return packed(load, copies_of(load, num_gpus * slots), num_gpus, slots).flip(0)
