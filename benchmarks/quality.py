@@ -97,4 +97,5 @@ def text_models(streams: LanguageStreams, *, seed: int) -> dict[str, LanguageMod
 def train(model: LanguageModel, phase: Phase, streams: LanguageStreams, seed: int) -> None:
     """One phase in place, as the finished model's recipe does it."""
     with TemporaryDirectory() as folder:
-        train_phase(model, phase, LanguageRecipe(phases=(phase,), seed=seed), streams, Path(folder), 0)
+        recipe = LanguageRecipe(phases=(phase,), seed=seed, precision="32-true")
+        train_phase(model, phase, recipe, streams, Path(folder), 0)

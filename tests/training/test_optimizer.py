@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from dslearn.models import LanguageModel, ModelConfig
 from dslearn.training import MuonAdamW, OptimizerConfig, split_parameters
+from dslearn.training.optimizer import SinglePrecisionMuon, orthogonal
 
 
 def model(*, tied: bool = True) -> LanguageModel:
@@ -35,7 +36,7 @@ def test_equals_the_two_optimizers_apart() -> None:
     one, two = model(), model()
     both = MuonAdamW(*split_parameters(one), matrix_lr=0.03, other_lr=0.002, weight_decay=0.1)
     matrices, others = split_parameters(two)
-    muon = torch.optim.Muon(matrices, lr=0.03, weight_decay=0.1)
+    muon = SinglePrecisionMuon(matrices, lr=0.03, weight_decay=0.1)
     adamw = torch.optim.AdamW(others, lr=0.002, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     for seed in range(3):
         step(one, both, seed)
@@ -43,6 +44,30 @@ def test_equals_the_two_optimizers_apart() -> None:
         adamw.step()
     for ours, theirs in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12), (16, 16)])
+def test_muon_is_pytorchs_up_to_its_bfloat16(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(shape, generator=generator)
+    ours, theirs = (torch.nn.Parameter(first.clone()) for _ in range(2))
+    kinds = {SinglePrecisionMuon: ours, torch.optim.Muon: theirs}
+    optimizers = [kind([matrix], lr=0.1, weight_decay=0.1) for kind, matrix in kinds.items()]
+    for _ in range(4):
+        gradient = torch.randn(shape, generator=generator)
+        for matrix, optimizer in zip(kinds.values(), optimizers, strict=True):
+            matrix.grad = gradient.clone()
+            optimizer.step()
+    moved = (theirs - first).norm()
+    assert (ours - theirs).norm() < 0.02 * moved
+    assert not torch.equal(ours, theirs)
+
+
+def test_orthogonal_has_singular_values_near_one() -> None:
+    matrix = torch.randn(20, 50, generator=torch.Generator().manual_seed(1)).double()
+    values = torch.linalg.svdvals(orthogonal(matrix, (3.4445, -4.775, 2.0315)))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
 
 
 def test_state_and_learning_rates_survive_saving() -> None:
