@@ -35,7 +35,7 @@ exercises: setup ## run the solutions, store their outputs, write exercises/ fro
 book: setup ## build the book into build/book, a static site; warnings are errors (under 1 min)
 	$(BIN)/dslearn book
 
-train: setup ## train the finished language model anew (at most 90 min on 2 cores; Ctrl-C, then again: it resumes)
+train: setup ## train the finished language model anew (at most 90 min on 2 cores that multiply bfloat16, hours on others; Ctrl-C, then again: it resumes)
 	$(BIN)/dslearn train language
 
 setup: $(STAMP) ## create .venv and install everything into it (first time 2-4 min, then nothing)

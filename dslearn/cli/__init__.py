@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     train = commands.add_parser("train", help="train a model that the chapters use; interrupted, it resumes")
     models = train.add_subparsers(title="models", metavar="MODEL", required=True)
-    language = models.add_parser("language", help="the language model: at most 90 minutes on two cores")
+    language = models.add_parser("language", help="the language model: 90 minutes on two cores with bfloat16, or hours")
     language.add_argument("--folder", default="work/language", help="where it is kept; default: %(default)s")
     language.add_argument("--until", metavar="PHASE", help="the last phase to train; default: all of them")
     language.set_defaults(run=_train_language)
