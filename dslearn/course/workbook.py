@@ -15,6 +15,7 @@ from copy import deepcopy
 from pathlib import Path
 
 from dslearn._extras import require
+from dslearn.course.guard import STUB
 from dslearn.course.ledger import LedgerError, project_root, write_atomically
 from dslearn.course.normalise import normalise
 from dslearn.course.workfolder import VERSION
@@ -53,7 +54,7 @@ class _ClearSolutions(Preprocessor):
 
     def preprocess_cell(self, cell: NotebookNode, resources: dict, index: int) -> tuple[NotebookNode, dict]:
         if cell.cell_type == "code":
-            cell.source = _REGION.sub(r'\1raise NotImplementedError("your code here")', cell.source)
+            cell.source = _REGION.sub(rf'\1raise NotImplementedError("{STUB}")', cell.source)
             if BEGIN in cell.source or END in cell.source:
                 raise ValueError(f"cell {cell.id}: {BEGIN} and {END} must stand in pairs, on lines of their own")
         return cell, resources
