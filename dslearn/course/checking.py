@@ -205,7 +205,7 @@ def _explanation(trial: _Trial, key: Key) -> str:
 def _explains(slip: Slip, call: Call) -> bool:
     """Slips are looked for in answers of which nothing is known, places out of range among them."""
     try:
-        return slip.explains(call)
+        return bool(slip.explains(call))
     except Exception:
         return False
 
