@@ -20,7 +20,7 @@ test: lint unit wheel offline bench book browser ## everything that must hold (a
 	@echo "make test: all of it holds"
 
 check: lint ## the daily part: lint, types, quick tests (at most 5 min)
-	$(BIN)/python -m pytest -m "not slow and not wheel and not browser and not notebook"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not wheel and not browser and not notebook"
 
 chapters: setup ## run the chapters from fresh kernels, network blocked, store outputs, renew the pages (about 4 min)
 	$(BIN)/python -m dslearn.course.execute --store

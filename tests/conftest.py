@@ -1,7 +1,8 @@
-"""The suite runs with every shape and type annotation of dslearn enforced, on two threads, from one seed."""
+"""The suite runs with every shape and type annotation of dslearn enforced, on two cores, from one seed."""
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 @pytest.fixture(autouse=True)

@@ -188,9 +188,9 @@ def test_a_loop_without_an_end_is_left_and_does_not_go_on(catches) -> None:
 
     started = time.monotonic()
     told = judged(answer)
-    assert "had not returned after 5 seconds" in told
+    assert "had not returned after 10 seconds" in told
     assert "on the screen: before the loop" in told
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 14
     count = len(beats)
     time.sleep(0.1)
     assert len(beats) == count
@@ -200,19 +200,19 @@ def test_a_loop_without_an_end_is_left_and_does_not_go_on(catches) -> None:
 SLEEPS = """
 import time
 from dslearn.course.guard import Guard, Trouble
+started = time.monotonic()
 try:
     Guard(seconds=1)(lambda: time.sleep(8), [])
 except Trouble as trouble:
     print(trouble)
+assert time.monotonic() - started < 6
 """
 
 
 def test_compiled_code_that_cannot_be_stopped_is_left_behind_and_said_so() -> None:
     # In a process of its own: where coverage traces, a thread that sleeps holds up the one that waits for it.
-    started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", SLEEPS], capture_output=True, text=True, check=True, timeout=60)
     assert "goes on unseen" in done.stdout
-    assert time.monotonic() - started < 8
 
 
 def test_slow_answers_are_judged_on_what_time_allows() -> None:
