@@ -15,19 +15,20 @@ from tests.course.rejections.__main__ import PAGE, beginning, cell, counts
 
 ANSWERS = all_answers()
 pytestmark = pytest.mark.filterwarnings("ignore:reduction")  # what a wrong answer is warned of
+
+
+def daily(number: int) -> tuple[pytest.MarkDecorator, ...]:
+    """Hundreds of answers take minutes: the daily part tries the first four of a check."""
+    return () if number < 4 else (pytest.mark.slow,)
+
+
 RIGHT = [
-    pytest.param(answers.exercise, right, id=f"{answers.exercise}-{right.__name__}")
+    pytest.param(answers.exercise, right, id=f"{answers.exercise}-{right.__name__}", marks=daily(number))
     for answers in ANSWERS
-    for right in answers.right
+    for number, right in enumerate(answers.right)
 ]
-# Hundreds of them take minutes: the daily part tries the first four of each check.
 WRONG = [
-    pytest.param(
-        answers.exercise,
-        wrong,
-        id=f"{answers.exercise}-{wrong.name}",
-        marks=() if number < 4 else pytest.mark.slow,
-    )
+    pytest.param(answers.exercise, wrong, id=f"{answers.exercise}-{wrong.name}", marks=daily(number))
     for answers in ANSWERS
     for number, wrong in enumerate(answers.wrong)
 ]

@@ -94,6 +94,7 @@ fit(module(steps=60), batch_at, folder=sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
     """SIGINT to a training process: it saves, says how to go on, and going on ends where an undisturbed run ends."""
     command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(tmp_path)]
