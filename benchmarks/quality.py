@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from benchmarks.report import Report
 from dslearn.data import load_bpe, load_documents
 from dslearn.data.recall import recall_curriculum
-from dslearn.models import LanguageModel, evaluate_bits_per_byte, load_model, with_sparse_attention
+from dslearn.models import LanguageModel, evaluate_bits_per_byte, load_card, load_model, with_sparse_attention
 from dslearn.training.optimizer import OptimizerConfig
 from dslearn.training.phases import LanguageStreams, Phase
 from dslearn.training.recall import recall_accuracy, train_recall, train_recall_selectors
@@ -18,6 +17,7 @@ from dslearn.training.recipes import PHASES, LanguageRecipe, train_phase
 from dslearn.training.threads import one_core_a_thread
 
 SEEDS = (0, 1, 2)
+FOLDER = Path("work/benchmarks/attention")  # finished networks wait here for an interrupted run to go on
 BLOCK, TOP_K = 4, 8  # 32 keys of 256: 12.5 %
 *_, SELECTORS, SPARSE = PHASES  # of the finished model's recipe
 WARMUP = replace(SELECTORS, steps=200)
@@ -88,14 +88,18 @@ def text_models(streams: LanguageStreams, *, seed: int) -> dict[str, LanguageMod
     dense = LanguageModel(replace(finished.config, attention="dense"))
     dense.load_state_dict(weights)
     learned, window = (with_sparse_attention(dense, seed=seed, selector=selector) for selector in ("tree", "window"))
-    train(learned, WARMUP, streams, seed)
-    for model, stage in ((dense, "dense"), (learned, "sparse"), (window, "sparse")):
-        train(model, replace(TRAINED, stage=stage), streams, seed)
-    return {"dense": dense, "learned": learned, "window": window}
+    home = FOLDER / str(seed)
+    train(learned, WARMUP, streams, seed, home / "warmup")
+    models = {"dense": dense, "learned": learned, "window": window}
+    for name, model in models.items():
+        train(model, replace(TRAINED, stage="dense" if name == "dense" else "sparse"), streams, seed, home / name)
+    return models
 
 
-def train(model: LanguageModel, phase: Phase, streams: LanguageStreams, seed: int) -> None:
-    """One phase in place, as the finished model's recipe does it."""
-    with TemporaryDirectory() as folder:
+def train(model: LanguageModel, phase: Phase, streams: LanguageStreams, seed: int, home: Path) -> None:
+    """One phase in place, as the finished model's recipe does it, unless an earlier run has done so."""
+    trained = home / "model"
+    if not (trained.is_dir() and load_card(trained)["phase"] == asdict(phase)):
         recipe = LanguageRecipe(phases=(phase,), seed=seed, precision="32-true")
-        train_phase(model, phase, recipe, streams, Path(folder), 0)
+        train_phase(model, phase, recipe, streams, home, 0)
+    model.load_state_dict(load_model(trained).state_dict())
