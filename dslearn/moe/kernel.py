@@ -22,8 +22,9 @@ def mix_experts(
 ) -> Float[Tensor, "tokens dim"]:
     """Σ weight · W_down (SiLU(W_gate x) ⊙ W_up x) over each token's pairs; zeros for a token without any.
 
-    Pairs are sorted by expert, their tokens gathered; then one expert after the other multiplies its rows. What is kept
-    for the way back is the hidden layer; a weight's gradient does not need the expert's output.
+    Pairs are sorted by expert; then one expert after the other gathers its tokens' rows and multiplies them while they
+    are in cache. What is kept for the way back is the hidden layer; a weight's gradient does not need the expert's
+    output.
     """
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
@@ -31,18 +32,24 @@ def mix_experts(
     by_expert = expert.sort(stable=True).indices
     counts = torch.bincount(expert, minlength=len(down))
     with torch.autocast(x.device.type, enabled=False):
-        return _Mix.apply(x, gate_up, down, weight.to(x.dtype)[by_expert], token[by_expert], counts.tolist())
+        pairs = weight.to(x.dtype)[by_expert], token[by_expert], counts.tolist()
+        return _Mix.apply(x, gate_up, down, *pairs, torch.is_grad_enabled())
 
 
 class _Mix(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, gate_up: Tensor, down: Tensor, weight: Tensor, token: Tensor, counts: list[int]
+        ctx: Any, x: Tensor, gate_up: Tensor, down: Tensor, weight: Tensor, token: Tensor, counts: list[int], keep: bool
     ) -> Tensor:
-        rows = x.index_select(0, token)
-        hidden = _by_expert(rows, gate_up, counts, out=x.new_empty(len(token), gate_up.shape[1]))
-        gate, up = hidden.chunk(2, dim=-1)
-        out = _by_expert(F.silu(gate).mul_(up), down, counts, out=rows)
+        rows = x.new_empty(max(counts), x.shape[1])
+        hidden = x.new_empty(len(token) if keep else len(rows), gate_up.shape[1])
+        out = x.new_empty(len(token), x.shape[1])
+        for expert, part in _parts(counts):
+            own = rows[: counts[expert]]
+            torch.index_select(x, 0, token[part], out=own)
+            inner = torch.mm(own, gate_up[expert].T, out=hidden[part] if keep else hidden[: len(own)])
+            gate, up = inner.chunk(2, dim=-1)
+            torch.mm(F.silu(gate).mul_(up), down[expert].T, out=out[part])
         ctx.save_for_backward(x, gate_up, down, weight, token, hidden)
         ctx.counts = counts
         return _sum_by_token(out, token, len(x), weight)
@@ -53,34 +60,24 @@ class _Mix(torch.autograd.Function):
         x, gate_up, down, weight, token, hidden = ctx.saved_tensors
         (grad_out,) = grad_outputs
         grad_gate_up, grad_down = torch.empty_like(gate_up), torch.empty_like(down)
-        gate, up = hidden.chunk(2, dim=-1)
-        squashed = gate.sigmoid()
-        silu = gate * squashed
-        act = silu * up
-        grad_rows = grad_out.index_select(0, token)
-        grad_act = _by_expert(grad_rows, down.mT, ctx.counts, out=torch.empty_like(act))
-        grad_weight = (grad_act * act).sum(dim=-1)
-        grad_act *= weight[:, None]
-        grad_rows *= weight[:, None]
-        grad_hidden = torch.cat([grad_act * up * (squashed + silu * (1 - squashed)), grad_act * silu], dim=-1)
-        rows = x.index_select(0, token)
-        for expert, part in _rows(ctx.counts):
-            torch.mm(grad_rows[part].T, act[part], out=grad_down[expert])
-            torch.mm(grad_hidden[part].T, rows[part], out=grad_gate_up[expert])
-        grad_x = _by_expert(grad_hidden, gate_up.mT, ctx.counts, out=rows)
-        return _sum_by_token(grad_x, token, len(x)), grad_gate_up, grad_down, grad_weight, None, None
+        grad_weight, grad_rows = torch.empty_like(weight), x.new_empty(len(token), x.shape[1])
+        for expert, part in _parts(ctx.counts):
+            rows, grad = (each.index_select(0, token[part]) for each in (x, grad_out))
+            gate, up = hidden[part].chunk(2, dim=-1)
+            squashed = gate.sigmoid()
+            silu = gate * squashed
+            act = silu * up
+            grad_act = grad @ down[expert]
+            torch.sum(grad_act * act, dim=-1, out=grad_weight[part])
+            torch.mm(grad.mul_(weight[part, None]).T, act, out=grad_down[expert])
+            grad_act *= weight[part, None]
+            grad_inner = torch.cat([grad_act * up * (squashed + silu * (1 - squashed)), grad_act * silu], dim=-1)
+            torch.mm(grad_inner.T, rows, out=grad_gate_up[expert])
+            torch.mm(grad_inner, gate_up[expert], out=grad_rows[part])
+        return _sum_by_token(grad_rows, token, len(x)), grad_gate_up, grad_down, grad_weight, None, None, None
 
 
-def _by_expert(
-    x: Float[Tensor, "pairs from"], matrices: Float[Tensor, "experts to from"], counts: list[int], *, out: Tensor
-) -> Float[Tensor, "pairs to"]:
-    """Each row by the matrix of its expert, into ``out``."""
-    for expert, rows in _rows(counts):
-        torch.mm(x[rows], matrices[expert].T, out=out[rows])
-    return out
-
-
-def _rows(counts: list[int]) -> Iterator[tuple[int, slice]]:
+def _parts(counts: list[int]) -> Iterator[tuple[int, slice]]:
     """Every expert and its rows, none for an idle one: a product over nothing is zero."""
     start = 0
     for expert, count in enumerate(counts):
