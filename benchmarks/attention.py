@@ -21,8 +21,7 @@ Rows with a bar:
   text-learned           bits per byte at 2,048 tokens / dense's, worst of three seeds   ≤ 1.01
 Rows without: the shorter lengths, at which dense attention wins where a speedup is below 1; memory-strict-32768,
 slope-strict, the local window beside text-learned, and decode-speedup-flat, which scores every block for the one token.
-Networks trained on text are kept in work/benchmarks/attention, so that an interrupted run goes on; remove the folder to
-train them anew.
+Networks trained on text are kept in work/benchmarks/attention, so that an interrupted run of the same code goes on.
 """
 
 from __future__ import annotations

@@ -17,12 +17,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from benchmarks.report import Report
+from dslearn.course.provenance import library_hash
 from dslearn.models import LanguageModel, MixtureUse, evaluate_mixture, load_card, load_model, save_model
 from dslearn.moe import load_report
 from dslearn.training.mixture import MixtureRecipe, MixtureText, fit_mixture
 
 SEEDS = (0, 1, 2)
-FOLDER = Path("work/benchmarks/moe")  # finished networks wait here for an interrupted run to go on
+# Finished networks wait here for an interrupted run of the same code to go on.
+FOLDER = Path("work/benchmarks/moe") / library_hash()
 NODES, TOP_NODES = 8, 4
 FINE: dict[str, Any] = {"num_experts": 64, "experts_top_k": 8, "expert_dim": 16}  # as many parameters, finer experts
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {

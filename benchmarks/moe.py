@@ -17,7 +17,7 @@ Rows with a bar:
   dispatch-saved-limited         % fewer bytes than one send an expert; 64 experts, top-8, four of eight nodes   ≥ 40
   dispatch-loss-limited          held-out loss / that without a limit, worst of three seeds   ≤ 1.01
 Rows without: the other ways to balance, what a perfectly fair router reaches, sends shared within a node alone.
-Networks are kept in work/benchmarks/moe, so that an interrupted run goes on; remove the folder to train them anew.
+Networks are kept in work/benchmarks/moe, so that an interrupted run of the same code goes on.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks.report import Report
+from dslearn.course.provenance import library_hash
 from dslearn.data import load_bpe, load_documents
 from dslearn.data.recall import recall_curriculum
 from dslearn.models import LanguageModel, evaluate_bits_per_byte, load_card, load_model, with_sparse_attention
@@ -17,7 +18,8 @@ from dslearn.training.recipes import PHASES, LanguageRecipe, train_phase
 from dslearn.training.threads import one_core_a_thread
 
 SEEDS = (0, 1, 2)
-FOLDER = Path("work/benchmarks/attention")  # finished networks wait here for an interrupted run to go on
+# Finished networks wait here for an interrupted run of the same code to go on.
+FOLDER = Path("work/benchmarks/attention") / library_hash()
 BLOCK, TOP_K = 4, 8  # 32 keys of 256: 12.5 %
 *_, SELECTORS, SPARSE = PHASES  # of the finished model's recipe
 WARMUP = replace(SELECTORS, steps=200)
