@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dslearn.attention.dense import dense_attention
 from dslearn.attention.dispatch import DispatchedAttention
 from dslearn.attention.gather import GatheredAttention, Layout
 from dslearn.attention.select import own_blocks
@@ -43,6 +44,8 @@ def block_sparse_attention(
     """
     _check_tensors(q, k, v)
     _check_blocks(q, k, blocks, block_size, query_block)
+    if not q.shape[:2].numel():
+        return dense_attention(q, k, v)
     flat = (q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), blocks.flatten(0, 1))
     if query_block == 1:
         few = q.shape[-2] <= block_size
