@@ -29,7 +29,7 @@ def block_sparse_attention(
     The softmax is exact: the same as dense attention with every other key masked out. With fewer queries than keys the
     queries are the *last* tokens, as in decoding against a cache. Half precision is computed in single.
 
-    Cost: 4 · queries · top_k · block_size · dim operations a head and O(queries) memory, forward and backward; with
+    Cost: 4 · queries · top_k · block_size · dim operations a head and O(keys) memory, forward and backward; with
     ``query_block=1``, a value for each choice of one head besides, queries · top_k · value_dim numbers.
 
     Args:
