@@ -45,7 +45,7 @@ class Watch:
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
-            self.complaints.append(message.text)
+            self.complaints.append(f"{message.text} ({message.location['url']})")
 
     def elsewhere(self) -> list[str]:
         return [url for url in self.asked if urlsplit(url).scheme not in ("file", "data", "blob")]
