@@ -25,6 +25,8 @@ CALLS = [
     (24, 40, 8, 1, 2),
     (12, 28, 8, 4, 2),
     (11, 27, 8, 4, 2),
+    (12, 32, 8, 4, 2),
+    (9, 29, 8, 2, 3),
     (7, 7, 1, 1, 3),
     (100, 100, 48, 1, 2),
     (97, 97, 48, 24, 2),
@@ -47,11 +49,14 @@ def plain(q: Tensor, k: Tensor, v: Tensor, blocks: Tensor, call: tuple[int, ...]
     return masked_attention(q, k, v, visible_keys(blocks, *call[:4]))
 
 
-@pytest.mark.parametrize(("table", "together"), [(2**12, 2**16), (8, 1)], ids=["as it is", "few at a time"])
+@pytest.mark.parametrize(
+    ("chunk", "table", "together"), [(2**19, 2**12, 2**16), (2**11, 8, 1)], ids=["as it is", "few at a time"]
+)
 @GRID
 def test_it_is_masked_dense_attention_forward_and_backward(
-    call: tuple[int, ...], table: int, together: int, monkeypatch: pytest.MonkeyPatch
+    call: tuple[int, ...], chunk: int, table: int, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("dslearn.attention.gather.CHUNK", chunk)
     monkeypatch.setattr("dslearn.attention.dispatch.TABLE", table)
     monkeypatch.setattr("dslearn.attention.dispatch.TOGETHER", together)
     qkv = [x.requires_grad_() for x in draw_qkv(call[0], call[1], batch=2)]
