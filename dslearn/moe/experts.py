@@ -33,7 +33,11 @@ class Experts(nn.Module):
         expert: Int[Tensor, " pairs"],
         weight: Tensor,
     ) -> Float[Tensor, "tokens dim"]:
-        """Σ weight · expert(x) over each token's pairs; a token without any gets zeros."""
+        """Σ weight · expert(x) over each token's pairs, which stand in its order; a token without any gets zeros.
+
+        Raises:
+            ValueError: ``token`` is not in ascending order.
+        """
         return mix_experts(x, self.gate_up, self.down, token, expert, weight)
 
     def extra_repr(self) -> str:

@@ -196,8 +196,8 @@ class MoE(nn.Module):
     def _experts_choose(self, scores: Float[Tensor, "tokens experts"]) -> Routing:
         capacity = capacity_of(len(scores), self.top_k, self.num_experts, self.capacity_factor or 1.0)
         best = scores.topk(min(capacity, len(scores)), dim=0)
-        token, expert = best.indices.T.flatten(), torch.arange(self.num_experts).repeat_interleave(len(best.indices))
-        weight = best.values.T.flatten()
+        token, order = best.indices.flatten().sort(stable=True)
+        expert, weight = order % self.num_experts, best.values.flatten()[order]
         return Routing(token, expert, self.routed_scale * weight, scores, torch.bincount(expert), 0)
 
     def _balance_loss(self, scores: Tensor, wanted: Tensor, shape: torch.Size) -> Tensor | None:

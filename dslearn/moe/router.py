@@ -18,7 +18,7 @@ class Routing:
     """Which pairs of token and expert were formed.
 
     Attributes:
-        token, expert: the two of each pair.
+        token, expert: the two of each pair, in the order of the tokens.
         weight: what the expert's output counts in the token's sum.
         scores: of every token for every expert, before any choice.
         wanted: how many pairs the tokens asked of each expert.

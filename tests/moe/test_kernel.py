@@ -81,3 +81,9 @@ def test_autocast_computes_in_its_precision_and_returns_gradients_in_the_paramet
     assert out.dtype == torch.bfloat16
     out.float().sum().backward()
     assert all(i.grad is not None and i.grad.dtype == torch.float32 for i in inputs if i.requires_grad)
+
+
+def test_pairs_out_of_order_are_refused() -> None:
+    x, gate_up, down, token, expert, weight = drawn([0, 1], [2], [1])
+    with pytest.raises(ValueError, match="ascending order; got 0 after 2"):
+        mix_experts(x, gate_up, down, token[[2, 3, 0, 1]], expert, weight)
