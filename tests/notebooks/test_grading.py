@@ -215,7 +215,8 @@ def test_an_answer_that_was_deleted(root):
     ],
 )
 def test_cells_that_end_python_or_never_end_or_flood(root, monkeypatch, line, says):
-    monkeypatch.setattr(grading, "CELL_SECONDS", 4)
+    if says == "had not ended":  # the others end by themselves, on a slow machine perhaps later
+        monkeypatch.setattr(grading, "CELL_SECONDS", 4)
     answer(root, f"{RIGHT}\n{line}")
     feedback = judged(root)
     assert feedback.state == "not yet"
