@@ -107,7 +107,11 @@ def test_experts_that_choose_are_evenly_loaded_and_look_ahead() -> None:
     layer = made(routing="expert")
     x = torch.randn(32, 12)
     y = layer(x)
-    assert layer.routing.counts.tolist() == [8] * 16
+    routing = layer.routing
+    assert routing.counts.tolist() == [8] * 16
+    torch.testing.assert_close(routing.weight, routing.scores.detach()[routing.token, routing.expert])
+    best = [set(column.topk(8).indices.tolist()) for column in routing.scores.detach().T]
+    assert [set(routing.token[routing.expert == expert].tolist()) for expert in range(16)] == best
     later = x.clone()
     later[16:] = torch.randn(16, 12)
     assert not torch.allclose(layer(later)[:16], y[:16]), "an earlier token's experts depend on later tokens"
