@@ -55,7 +55,7 @@ def address(course: Path) -> Iterator[str]:
         yield next(line.strip() for line in process.stdout if "http://" in line)
     finally:
         process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
-        process.wait(timeout=30)
+        process.wait(timeout=120)  # its kernels stop first
 
 
 @pytest.mark.parametrize("chapter", sorted(path.name for path in (ROOT / "chapters").glob("*.ipynb")))
