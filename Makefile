@@ -20,7 +20,7 @@ test: lint unit wheel offline bench book browser ## everything that must hold (a
 	@echo "make test: all of it holds"
 
 check: lint ## the daily part: lint, types, quick tests (at most 5 min)
-	$(BIN)/python -m pytest -n 2 -m "not slow and not wheel and not browser and not notebook"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not notebook and not wheel and not browser"
 
 chapters: setup ## run the chapters from fresh kernels, network blocked, store outputs, renew the pages (about 4 min)
 	$(BIN)/python -m dslearn.course.execute --store
@@ -46,7 +46,8 @@ lint: setup ## ruff and pyright (under 1 min)
 	$(BIN)/pyright
 
 unit: setup ## unit and oracle tests with coverage (about 16 min)
-	$(BIN)/python -m pytest -m "not wheel and not browser" --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 -m "not slow and not notebook and not wheel and not browser" --cov --cov-report=
+	$(BIN)/python -m pytest -m "(slow or notebook) and not wheel and not browser" --cov --cov-append --cov-report=term
 
 wheel: setup ## build the wheel, install it into an empty environment, use it (about 2 min)
 	$(BIN)/python -m pytest -m wheel
