@@ -16,11 +16,11 @@ help: ## say what each command does and how long it takes
 lab: setup ## open the course in JupyterLab (first time 2-4 min, then seconds)
 	@$(BIN)/dslearn lab $(if $(PORT),--port $(PORT))
 
-test: lint unit wheel offline bench book browser ## everything that must hold (about 30 min)
+test: lint unit wheel offline bench book browser ## everything that must hold (about an hour)
 	@echo "make test: all of it holds"
 
 check: lint ## the daily part: lint, types, quick tests (at most 5 min)
-	$(BIN)/python -m pytest -n 2 -m "not slow and not notebook and not wheel and not browser"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not answers and not notebook and not wheel and not browser"
 
 chapters: setup ## run the chapters from fresh kernels, network blocked, store outputs, renew the pages (about 4 min)
 	$(BIN)/python -m dslearn.course.execute --store
@@ -45,7 +45,7 @@ lint: setup ## ruff and pyright (under 1 min)
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 
-unit: setup ## unit and oracle tests with coverage (about 16 min)
+unit: setup ## unit and oracle tests with coverage (about 25 min)
 	$(BIN)/python -m pytest -n 2 -m "not slow and not notebook and not wheel and not browser" --cov --cov-report=
 	$(BIN)/python -m pytest -m "(slow or notebook) and not wheel and not browser" --cov --cov-append --cov-report=term
 
@@ -59,7 +59,7 @@ bench: setup ## the benchmarks as smoke runs (about 2 min)
 	$(BIN)/python -m benchmarks.attention --quick
 	$(BIN)/python -m benchmarks.moe --quick
 
-browser: setup ## a real Chromium opens JupyterLab, runs the chapters, reads the book, tries the demo (about 7 min)
+browser: setup ## a real Chromium opens JupyterLab, runs the chapters, reads the book, tries the demos (about 20 min)
 	$(BIN)/python -m pytest -m browser
 
 $(STAMP):

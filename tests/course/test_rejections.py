@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:reduction")  # what a wrong answ
 
 def daily(number: int) -> tuple[pytest.MarkDecorator, ...]:
     """Hundreds of answers take minutes: the daily part tries the first four of a check."""
-    return () if number < 4 else (pytest.mark.slow,)
+    return () if number < 4 else (pytest.mark.answers,)
 
 
 RIGHT = [
