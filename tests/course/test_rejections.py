@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dslearn.course import checking
 from dslearn.course.checking import judge
 from dslearn.course.exercises import MODULES, load
 from tests.course.rejections import all_answers
@@ -64,6 +65,14 @@ def test_wrong_answers_are_refused_with_the_intended_words(exercise, wrong):
     assert feedback.state == "not yet", feedback
     assert wrong.says in repr(feedback), feedback
     assert "Traceback" not in repr(feedback)
+
+
+@pytest.mark.answers
+@pytest.mark.parametrize("answers", ANSWERS, ids=lambda answers: answers.exercise)
+def test_no_wrong_answer_is_accepted_because_it_is_slow(answers, monkeypatch):
+    monkeypatch.setattr(checking, "SECONDS", 0.0)
+    states = {wrong.name: judge(load(answers.exercise), wrong.answer).state for wrong in answers.wrong}
+    assert [name for name, state in states.items() if state != "not yet"] == []
 
 
 @pytest.mark.parametrize("answers", ANSWERS, ids=lambda answers: answers.exercise)
