@@ -91,7 +91,7 @@ class _Trial:
     def search(self, broken: Callable[[Call | Trouble], bool]) -> Key | None:
         """The smallest drawn key whose call is broken, else the first such edge.
 
-        Known keys are tried again, new ones are drawn while time lasts.
+        Known keys are tried again, new ones are drawn while time lasts, and until there are ``FEWEST``.
         """
         found: list[Key] = []
 
