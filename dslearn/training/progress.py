@@ -31,6 +31,7 @@ class ProgressBar(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if hasattr(self, "_progress"):
+            self._progress.refresh()  # stop() leaves that out in a notebook
             self._progress.stop()
 
 

@@ -188,6 +188,7 @@ def test_a_training_run_feeds_the_explorer_while_it_trains(course: Path, address
     run_cell(page, training)
     printed = training.locator(".jp-OutputArea-output", has_text="% after 12 steps")
     expect(printed).to_be_visible(timeout=1000 * RUN_SECONDS)
+    expect(training).to_contain_text("12/12")
     expect(sentence).to_contain_text(f"Training step 12: the experts are used to {printed.inner_text().split()[0]} %")
     seen = {text.partition(":")[0] for text in page.evaluate("window.sentences")}
     screenshot(page, "lab_training")
